@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cmd/flags.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "kernels/build.h"
+
+namespace llmctl {
+namespace {
+
+kn::Device device_from(const std::string& name) {
+  if (name == "cpu" || name == "auto") return {};
+  bool indexed = name.rfind("cuda:", 0) == 0 && name.size() > 5 && name.size() < 9 &&
+                 name.find_first_not_of("0123456789", 5) == std::string::npos;
+  check(name == "cuda" || indexed, Code::usage, "[device] ", name, ": use auto, cpu, cuda or cuda:N");
+  check(kn::kHaveCuda, Code::device, "[device] ", name, ": this build has no CUDA code; use --device cpu");
+  return {kn::DeviceKind::cuda, indexed ? std::stoi(name.substr(5)) : 0};
+}
+
+kn::Isa best_isa(const std::string& name) {
+  auto supported = kn::supported_isas();
+  check(!supported.empty(), Code::unsupported, "[cpu] this CPU has no FMA instructions, llmctl needs them");
+  return name.empty() ? supported.front() : kn::isa_from_name(name);
+}
+
+}  // namespace
+
+int usable_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+Runtime::Runtime(const Common& common) {
+  check(common.threads >= 0 && common.threads <= 4096, Code::usage, "[threads] ", common.threads,
+        ": use 1 to 4096, or 0 for all CPUs");
+  exec.isa = best_isa(common.isa);
+  exec.device = device_from(common.device);
+  pool = std::make_unique<kn::ThreadPool>(common.threads > 0 ? common.threads : usable_cpus());
+  exec.pool = pool.get();
+}
+
+void on_run(CLI::App& app, Common& common, std::function<int()> run) {
+  // The parent of a chosen object is called too; the object alone runs.
+  app.callback([&app, &common, run = std::move(run)] {
+    if (app.get_subcommands().empty()) common.run = run;
+  });
+}
+
+void examples(CLI::App& app, std::initializer_list<const char*> lines) {
+  std::string text = "Examples:";
+  for (const char* line : lines) text.append("\n  ").append(line);
+  app.footer(text);
+}
+
+void print_text(std::string_view text) {
+  while (!text.empty()) {
+    ssize_t n = ::write(1, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    check(n >= 0, Code::io, "[stdout] cannot write: ", std::strerror(errno));
+    text.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+void print_result(const Common& common, const Json& result, const std::string& human) {
+  std::string text = common.json ? json_text(result) : human;
+  if (text.empty() && !common.json) return;
+  if (text.empty() || text.back() != '\n') text += '\n';
+  print_text(text);
+}
+
+// ---------------------------------------------------------------- help
+std::string LineFormatter::make_option_opts(const CLI::Option* opt) const {
+  std::string out;
+  if (opt->get_type_size() != 0) {
+    if (!opt->get_type_name().empty()) out += " " + opt->get_type_name();
+    if (!opt->get_default_str().empty()) out += "=" + opt->get_default_str();
+    if (opt->get_expected_max() > 1) out += " ...";
+  }
+  if (opt->get_required()) out += " (required)";
+  return out;
+}
+
+std::string LineFormatter::make_option(const CLI::Option* opt, bool is_positional) const {
+  constexpr size_t kColumn = 34;
+  std::string left = "  " + make_option_name(opt, is_positional) + make_option_opts(opt);
+  left.append(left.size() + 2 <= kColumn ? kColumn - left.size() : 2, ' ');
+  return left + opt->get_description() + "\n";
+}
+
+std::string LineFormatter::make_description(const CLI::App* app) const {
+  return app->get_description() + "\n";
+}
+
+}  // namespace llmctl

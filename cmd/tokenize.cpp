@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+// `llmctl tokenize train|encode|decode|pack`: text to ids and back.
+#include <fmt/format.h>
+
+#include <charconv>
+#include <chrono>
+
+#include "cmd/build_id.h"
+#include "cmd/commands.h"
+#include "data/bpe_train.h"
+#include "data/pack.h"
+#include "data/tokenizer.h"
+
+namespace llmctl {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+uint64_t size_of(const std::vector<fs::path>& inputs) {
+  uint64_t bytes = 0;
+  for (const fs::path& p : inputs) {
+    const bool plain = p != "-" && p.extension() != ".gz" && p.extension() != ".zst";
+    if (!plain) return 0;  // unknown until read
+    bytes += fs::file_size(p);
+  }
+  return bytes;
+}
+
+// ---------------------------------------------------------------- train
+
+struct TrainOptions {
+  std::vector<std::string> inputs;
+  std::string output;
+  DocumentOptions documents;
+  BpeTrainOptions bpe;
+  bool force = false;
+};
+
+std::string training_text(const Document& document) {
+  if (document.messages.empty()) return document.text;
+  std::string text;  // as the chat template will cut it, without its markers
+  for (const ChatMessage& m : document.messages) text += m.role + "\n" + m.content + "\n";
+  return text;
+}
+
+// Documents are dealt to counters by their number: sums do not depend on how.
+PieceCounter count_pieces(const std::vector<fs::path>& inputs, const TrainOptions& o, Common& common,
+                          const kn::Exec& exec) {
+  constexpr size_t kBatch = 256;
+  constexpr uint64_t kBatchBytes = uint64_t{16} << 20;
+  std::vector<PieceCounter> counters(16, PieceCounter(o.bpe.pattern));
+  std::vector<std::string> texts;
+  uint64_t done = 0, waiting = 0;
+  Progress progress(common.log, "counting pieces", "bytes", size_of(inputs));
+  const auto flush = [&] {
+    stop_if_interrupted("tokenize train");
+    for_each_index(exec, static_cast<int64_t>(counters.size()), [&](int64_t c) {
+      const auto first = static_cast<size_t>(c);
+      for (size_t i = first; i < texts.size(); i += counters.size()) counters[first].add(texts[i]);
+    });
+    done += waiting;
+    waiting = 0;
+    texts.clear();
+    progress.update(done);
+  };
+  for (const fs::path& input : inputs) {
+    read_documents(input, o.documents, [&](Document&& document) {
+      texts.push_back(training_text(document));
+      waiting += texts.back().size();
+      if (texts.size() >= kBatch || waiting >= kBatchBytes) flush();
+    });
+  }
+  flush();
+  PieceCounter all = std::move(counters[0]);
+  for (size_t c = 1; c < counters.size(); ++c) all.merge(counters[c]);
+  return all;
+}
+
+int train(const TrainOptions& o, Common& common) {
+  const Clock::time_point start = Clock::now();
+  OutputFolder folder(o.output, o.force);
+  Runtime runtime(common);
+  const std::vector<fs::path> inputs = expand_inputs(o.inputs);
+  const PieceCounter pieces = count_pieces(inputs, o, common, runtime.exec);
+  check(pieces.bytes() > 0, Code::input, "[tokenize] the inputs hold no text");
+  Progress progress(common.log, "learning merges", "tokens", static_cast<uint64_t>(o.bpe.vocab_size));
+  const TrainedBpe trained = train_bpe(pieces, o.bpe, [&](int64_t tokens) {
+    progress.update(static_cast<uint64_t>(tokens));
+    if (tokens % 256 == 0) stop_if_interrupted("tokenize train");
+  });
+  progress.finish();
+  const TokenizerFiles files = tokenizer_files(trained, o.bpe);
+  const Tokenizer tokenizer = Tokenizer::from_json(files.tokenizer, files.config);
+  tokenizer.save(folder.path());
+  folder.commit();
+  if (tokenizer.vocab_size() < o.bpe.vocab_size)
+    common.log.warning(fmt::format("the text gives only {} tokens of the {} asked for", tokenizer.vocab_size(),
+                                   o.bpe.vocab_size));
+  const double seconds = seconds_since(start);
+  print_result(common,
+               {{"vocab_size", tokenizer.vocab_size()}, {"bytes", pieces.bytes()}, {"seconds", seconds},
+                {"digest", tokenizer.digest()}, {"output", o.output}},
+               fmt::format("{}: {} tokens from {} bytes in {:.1f} s", o.output, tokenizer.vocab_size(), pieces.bytes(),
+                           seconds));
+  return 0;
+}
+
+// ---------------------------------------------------------------- encode and decode
+
+struct EncodeFlags {
+  std::string tokenizer, text, input, output;
+  DocumentOptions documents;
+  bool has_text = false, no_special = false, parse_special = false, force = false;
+};
+
+std::string ids_line(const std::vector<int32_t>& ids) {
+  std::string line = "{\"ids\": [";
+  for (size_t i = 0; i < ids.size(); ++i) line += (i ? ", " : "") + std::to_string(ids[i]);
+  return line + "]}\n";
+}
+
+int encode_text(const EncodeFlags& o, const EncodeOptions& options, Common& common) {
+  const Tokenizer tokenizer = Tokenizer::load(o.tokenizer);
+  const std::vector<int32_t> ids = tokenizer.encode(o.text, options);
+  Json tokens = Json::array();
+  for (const int32_t id : ids) tokens.push_back(tokenizer.token_of(id));
+  print_result(common, {{"ids", ids}, {"tokens", tokens}}, fmt::format("{}", fmt::join(ids, " ")));
+  return 0;
+}
+
+int encode_input(const EncodeFlags& o, const EncodeOptions& options, Common& common) {
+  const Clock::time_point start = Clock::now();
+  const Tokenizer tokenizer = Tokenizer::load(o.tokenizer);
+  const std::vector<fs::path> inputs = expand_inputs({o.input});
+  std::optional<OutputFile> output;
+  if (!o.output.empty()) output.emplace(o.output, o.force);
+  uint64_t documents = 0, tokens = 0, bytes = 0;
+  Progress progress(common.log, "encoding", "bytes", size_of(inputs));
+  for (const fs::path& input : inputs) {
+    read_documents(input, o.documents, [&](Document&& d) {
+      stop_if_interrupted("tokenize encode");
+      const std::vector<int32_t> ids = d.messages.empty() ? tokenizer.encode(d.text, options)
+                                                          : apply_chat_template(tokenizer, d.messages, false);
+      if (output)
+        output->write(ids_line(ids));
+      else if (!common.json)
+        print_text(ids_line(ids));
+      ++documents;
+      tokens += ids.size();
+      bytes += d.bytes();
+      progress.update(bytes);
+    });
+  }
+  progress.finish();
+  if (output) output->commit();
+  const double seconds = seconds_since(start);
+  const std::string human = fmt::format("{} documents, {} bytes, {} tokens", documents, bytes, tokens);
+  if (common.json || output)
+    print_result(common, {{"documents", documents}, {"tokens", tokens}, {"bytes", bytes}, {"seconds", seconds}}, human);
+  else
+    common.log.line(human);
+  return 0;
+}
+
+int encode(const EncodeFlags& o, Common& common) {
+  check(o.has_text != !o.input.empty(), Code::usage, "[tokenize] give either --text or --input");
+  const EncodeOptions options{.add_special = !o.no_special, .parse_special = o.parse_special};
+  return o.has_text ? encode_text(o, options, common) : encode_input(o, options, common);
+}
+
+struct DecodeFlags {
+  std::string tokenizer, ids;
+  bool keep_special = false;
+};
+
+std::vector<int32_t> ids_of(const std::string& text) {
+  std::vector<int32_t> ids;
+  for (const char *p = text.data(), *end = p + text.size(); p < end;) {
+    if (std::string_view(" ,\t\n[]").find(*p) != std::string_view::npos) {
+      ++p;
+      continue;
+    }
+    int32_t id = 0;
+    const auto [next, error] = std::from_chars(p, end, id);
+    check(error == std::errc() && next != p, Code::usage, "[tokenize] '", text, "' is not a list of ids");
+    ids.push_back(id);
+    p = next;
+  }
+  return ids;
+}
+
+int decode(const DecodeFlags& o, Common& common) {
+  const Tokenizer tokenizer = Tokenizer::load(o.tokenizer);
+  const std::string text = tokenizer.decode(ids_of(o.ids), !o.keep_special);
+  if (common.json)
+    print_result(common, {{"text", text}}, text);
+  else
+    print_text(text);  // exactly: no newline of ours
+  return 0;
+}
+
+// ---------------------------------------------------------------- pack
+
+struct PackFlags {
+  std::vector<std::string> inputs;
+  std::string tokenizer, output;
+  PackOptions options;
+  bool force = false;
+};
+
+int pack(PackFlags& o, Common& common) {
+  const Clock::time_point start = Clock::now();
+  OutputFolder folder(o.output, o.force);
+  Runtime runtime(common);
+  const Tokenizer tokenizer = Tokenizer::load(o.tokenizer);
+  const std::vector<fs::path> inputs = expand_inputs(o.inputs);
+  Progress progress(common.log, "packing", "bytes", size_of(inputs));
+  o.options.version = kVersion;
+  const PackResult r =
+      pack_documents(inputs, tokenizer, folder.path(), o.options, runtime.exec, [&](const PackProgress& p) {
+        stop_if_interrupted("tokenize pack");
+        progress.update(p.bytes, short_count(static_cast<double>(p.tokens)) + " tokens");
+      });
+  progress.finish();
+  folder.commit();
+  print_result(common,
+               {{"shards", r.shards}, {"documents", r.documents}, {"tokens", r.tokens}, {"digest", r.digest},
+                {"skipped", r.skipped}, {"seconds", seconds_since(start)}, {"output", o.output}},
+               fmt::format("{}: {} documents, {} tokens in {} shards, digest {}", o.output, r.documents, r.tokens,
+                           r.shards, r.digest));
+  return 0;
+}
+
+// ---------------------------------------------------------------- flags
+
+void add_document_flags(CLI::App& app, DocumentOptions& o) {
+  app.add_option("--field", o.field, "text field of JSON lines")->capture_default_str();
+  app.add_option("--split-on", o.split_on, "separator between documents in text files");
+}
+
+void add_train(CLI::App& verb, Common& common) {
+  CLI::App& app = *verb.add_subcommand("train", "learn a byte-level BPE vocabulary");
+  auto o = std::make_shared<TrainOptions>();
+  app.add_option("input", o->inputs, "files, folders, globs or -")->required();
+  app.add_option("--vocab-size", o->bpe.vocab_size, "ids in all: 256, or 259 and more")->required();
+  app.add_option("--pattern", o->bpe.pattern, "how text is cut: gpt2, cl100k, o200k, llama3, qwen2, none")
+      ->check(CLI::IsMember({"gpt2", "cl100k", "o200k", "llama3", "qwen2", "none"}))
+      ->capture_default_str();
+  app.add_option("--output", o->output, "folder to make")->required();
+  app.add_flag("--force", o->force, "replace the output");
+  add_document_flags(app, o->documents);
+  examples(app, {"llmctl tokenize train corpus.jsonl --vocab-size 4096 --pattern qwen2 --output tok",
+                 "llmctl tokenize train tinyshakespeare.txt --vocab-size 256 --pattern none --output bytes"});
+  on_run(app, common, [o, &common] { return train(*o, common); });
+}
+
+void add_encode(CLI::App& verb, Common& common) {
+  CLI::App& app = *verb.add_subcommand("encode", "text to ids");
+  auto o = std::make_shared<EncodeFlags>();
+  app.add_option("--tokenizer", o->tokenizer, "folder or tokenizer.json")->required();
+  CLI::Option* text = app.add_option("--text", o->text, "the text itself");
+  app.add_option("--input", o->input, "JSON lines or text: file, folder, glob or -");
+  app.add_option("--output", o->output, "a line {\"ids\": [...]} per document");
+  app.add_flag("--no-special", o->no_special, "leave out what the template adds (BOS, EOS)");
+  app.add_flag("--parse-special", o->parse_special, "read special tokens in the text as such");
+  app.add_flag("--force", o->force, "replace the output");
+  add_document_flags(app, o->documents);
+  examples(app, {"llmctl tokenize encode --tokenizer tok --text 'Hello there'",
+                 "llmctl tokenize encode --tokenizer tok --input corpus.jsonl --output ids.jsonl"});
+  on_run(app, common, [o, text, &common] {
+    o->has_text = text->count() > 0;
+    return encode(*o, common);
+  });
+}
+
+void add_decode(CLI::App& verb, Common& common) {
+  CLI::App& app = *verb.add_subcommand("decode", "ids to text");
+  auto o = std::make_shared<DecodeFlags>();
+  app.add_option("--tokenizer", o->tokenizer, "folder or tokenizer.json")->required();
+  app.add_option("--ids", o->ids, "ids, separated by spaces or commas")->required();
+  app.add_flag("--keep-special", o->keep_special, "spell special tokens too");
+  examples(app, {"llmctl tokenize decode --tokenizer tok --ids '1 2 3'",
+                 "llmctl tokenize decode --tokenizer tok --ids '[15496, 11]' --json"});
+  on_run(app, common, [o, &common] { return decode(*o, common); });
+}
+
+void add_pack(CLI::App& verb, Common& common) {
+  CLI::App& app = *verb.add_subcommand("pack", "documents to token shards");
+  auto o = std::make_shared<PackFlags>();
+  app.add_option("input", o->inputs, "files, folders, globs or -")->required();
+  app.add_option("--tokenizer", o->tokenizer, "folder or tokenizer.json")->required();
+  app.add_option("--output", o->output, "folder to make")->required();
+  app.add_option("--shard-tokens", o->options.shard_tokens, "tokens after which a shard ends")->capture_default_str();
+  app.add_flag("--force", o->force, "replace the output");
+  add_document_flags(app, o->options.documents);
+  examples(app, {"llmctl tokenize pack corpus.jsonl --tokenizer tok --output packed",
+                 "llmctl tokenize pack 'texts/*.txt.gz' --tokenizer tok --output packed --json"});
+  on_run(app, common, [o, &common] { return pack(*o, common); });
+}
+
+}  // namespace
+
+void add_tokenize(CLI::App& app, Common& common) {
+  add_train(app, common);
+  add_encode(app, common);
+  add_decode(app, common);
+  add_pack(app, common);
+  app.require_subcommand(1);
+}
+
+}  // namespace llmctl

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// 128-bit digests of bytes and files (XXH3-128), printed as 32 hex digits. Not cryptographic.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "core/base/file.h"
+
+namespace llmctl {
+
+struct Digest {
+  uint64_t low = 0, high = 0;
+  bool operator==(const Digest&) const = default;
+  Digest& operator+=(const Digest& o) {  // mod 2^128: order-free
+    low += o.low;
+    high += o.high + (low < o.low ? 1 : 0);
+    return *this;
+  }
+  std::string hex() const;
+  static Digest from_hex(std::string_view text);  // Error{input}
+};
+Digest digest_of(const void* data, uint64_t bytes);
+inline Digest digest_of(std::string_view text) { return digest_of(text.data(), text.size()); }
+Digest digest_of_file(const fs::path& path);
+
+}  // namespace llmctl

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/models/model.h"
+
+#include <cstring>
+
+#include "core/base/digest.h"
+#include "kernels/basic.h"
+#include "kernels/random.h"
+
+namespace llmctl {
+namespace {
+
+template <class T>
+void transpose(const T* in, int64_t rows, int64_t cols, T* out) {  // out (cols, rows)
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < cols; ++c) out[c * rows + r] = in[r * cols + c];
+}
+
+void transpose(const View& in, int64_t rows, int64_t cols, void* out) {
+  if (in.dtype == DType::f32)
+    transpose(in.as<float>(), rows, cols, static_cast<float*>(out));
+  else
+    transpose(in.as<uint16_t>(), rows, cols, static_cast<uint16_t*>(out));
+}
+
+std::string module_of(const Param& p) { return p.name.substr(0, p.name.rfind(".weight")); }
+
+}  // namespace
+
+View find_tensor(const TensorStore& store, const Param& p) {
+  if (store.has(p.name)) return store.at(p.name);
+  for (const std::string& alias : p.aliases)
+    if (store.has(alias)) return store.at(alias);
+  return store.at(p.name);  // the error names it
+}
+
+View file_shape(const Param& p, Role role, DType dtype) {
+  if (role == Role::vector) return View(nullptr, dtype, {p.rows});
+  return p.transposed ? View(nullptr, dtype, {p.cols, p.rows}) : View(nullptr, dtype, {p.rows, p.cols});
+}
+
+void read_param(const View& file, const Param& p, const View& out, const kn::Exec& exec) {
+  const int64_t rows = p.transposed ? p.cols : p.rows, cols = p.transposed ? p.rows : p.cols;
+  const bool vector = p.cols == 1 && file.rank == 1 && file.dim[0] == p.rows;
+  check(vector || (file.rank == 2 && file.dim[0] == rows && file.dim[1] == cols), Code::input, "[model] ", p.name,
+        " has shape (", file.dim[0], file.rank > 1 ? ", " + std::to_string(file.dim[1]) : "", "), config.json asks for (",
+        rows, vector ? "" : ", " + std::to_string(cols), ")");
+  check(file.dtype == DType::f32 || file.dtype == DType::bf16 || file.dtype == DType::f16, Code::unsupported,
+        "[model] ", p.name, " is stored as ", kn::name_of(file.dtype));
+  if (!p.transposed) return kn::run(kn::Convert{.x = reshaped(file, {out.size()}), .y = reshaped(out, {out.size()})}, exec);
+  std::vector<std::byte> turned(static_cast<size_t>(file.bytes()));
+  transpose(file, rows, cols, turned.data());
+  kn::run(kn::Convert{.x = View(turned.data(), file.dtype, {out.size()}), .y = reshaped(out, {out.size()})}, exec);
+}
+
+void write_param(const View& memory, const Param& p, DType dtype, void* out, const kn::Exec& exec) {
+  const View converted(out, dtype, {p.rows * p.cols});
+  kn::run(kn::Convert{.x = reshaped(memory, {p.rows * p.cols}), .y = converted}, exec);
+  if (!p.transposed) return;
+  std::vector<std::byte> copy(static_cast<size_t>(converted.bytes()));
+  std::memcpy(copy.data(), out, copy.size());
+  transpose(View(copy.data(), dtype, {p.rows, p.cols}), p.rows, p.cols, out);
+}
+
+Model::Model(ModelSpec spec, Purpose purpose, int64_t context, const kn::Exec& exec, GradKind grad)
+    : spec_(std::move(spec)),
+      exec_(exec),
+      context_(context),
+      parameters_(spec_.table(), spec_.compute, purpose, exec.device, grad),
+      decoder_(spec_.config, parameters_),
+      tables_("tables", exec.device) {
+  check(context >= 1 && context <= spec_.config.positions, Code::usage, "[model] context ", context,
+        " is outside 1..", spec_.config.positions, " (max_position_embeddings)");
+  head_ = Head::of(decoder_);
+  kn::Exec dry = exec;
+  dry.plan = true;
+  decoder_.make_rope(tables_, context_, dry);
+}
+
+void Model::allocate() {
+  parameters_.allocate();
+  tables_.allocate();
+  decoder_.make_rope(tables_, context_, exec_);
+}
+
+void Model::load_weight(const TensorStore& store, WeightState& w) {
+  const bool training = parameters_.purpose() == Purpose::training;
+  if (w.bits) {
+    const int64_t cols = w.spec.cols();
+    QuantMatrix whole;
+    for (const Param& p : w.spec.params) {
+      QuantMatrix m = read_quant_matrix(store, module_of(p), *spec_.quant, p.rows, cols);
+      whole.group = m.group;
+      whole.q.insert(whole.q.end(), m.q.begin(), m.q.end());
+      whole.scale.insert(whole.scale.end(), m.scale.begin(), m.scale.end());
+    }
+    whole.rows = w.spec.padded_rows;
+    whole.cols = cols;
+    whole.q.resize(static_cast<size_t>(whole.rows * cols), 0);
+    whole.scale.resize(static_cast<size_t>(whole.rows * whole.scale_view().cols()), 0.0f);
+    kn::run(kn::PackQuantPanels{.q = whole.q_view(), .scale = whole.scale_view(), .dst = w.quant_panels,
+                                .bits = w.bits, .group = w.group}, exec_);
+    return;
+  }
+  std::vector<std::byte> staging;
+  View target = w.master;
+  if (!training) {
+    const int64_t n = w.spec.padded_rows * w.spec.cols();
+    staging.resize(static_cast<size_t>(n * size_of(spec_.compute)));
+    target = View(staging.data(), spec_.compute, {w.spec.padded_rows, w.spec.cols()});
+    if (w.spec.role == Role::vector) target = reshaped(target, {n});
+  }
+  for (size_t i = 0; i < w.spec.params.size(); ++i)
+    read_param(find_tensor(store, w.spec.params[i]), w.spec.params[i], w.param_rows(target, i), exec_);
+  parameters_.set_compute(exec_, w, target);
+}
+
+void Model::load(const TensorStore& store) {
+  for (WeightState& w : parameters_.all()) load_weight(store, w);
+}
+
+void Model::initialise(int64_t seed) {
+  for (WeightState& w : parameters_.all()) {
+    for (size_t i = 0; i < w.spec.params.size(); ++i) {
+      const Param& p = w.spec.params[i];
+      float* out = w.param_rows(w.master, i).as<float>();
+      const kn::RandomKey key{static_cast<uint64_t>(seed), 0, static_cast<uint32_t>(digest_of(p.name).low)};
+      kn::parallel_for(exec_, p.rows, [&](int64_t r) {
+        for (int64_t c = 0; c < p.cols; ++c) {
+          const int64_t at = r * p.cols + c;
+          float value = p.init == Init::ones ? 1.0f : 0.0f;
+          if (p.init == Init::normal)
+            value = p.init_std * static_cast<float>(kn::random_normal(key, static_cast<uint64_t>(at)));
+          out[at] = value;
+        }
+      });
+    }
+  }
+  parameters_.refresh(exec_);
+}
+
+void Model::save(const fs::path& folder) const {
+  check(parameters_.purpose() == Purpose::training, Code::bug, "[model] save needs master weights");
+  std::vector<NamedView> tensors;
+  for (const WeightState& w : parameters_.all())
+    for (size_t i = 0; i < w.spec.params.size(); ++i) {
+      const Param& p = w.spec.params[i];
+      const View memory = w.param_rows(w.master, i);
+      NamedView t{p.name, file_shape(p, w.spec.role, spec_.compute)};
+      t.fill = [&p, memory, this](void* out) { write_param(memory, p, spec_.compute, out, exec_); };
+      tensors.push_back(std::move(t));
+    }
+  save_tensors(folder, tensors);
+  write_file(folder / "config.json", spec_.hf.dump(2) + "\n", true);
+  Json generation = {{"_from_model_config", true}};
+  if (spec_.bos_id) generation["bos_token_id"] = *spec_.bos_id;
+  if (!spec_.eos_ids.empty()) generation["eos_token_id"] = spec_.eos_ids;
+  write_file(folder / "generation_config.json", generation.dump(2) + "\n", true);
+}
+
+std::unique_ptr<Model> load_model(const fs::path& folder, Purpose purpose, int64_t context, const kn::Exec& exec) {
+  ModelSpec spec = read_model_spec(folder);
+  const TensorStore store(folder);
+  if (context == 0) context = spec.config.positions;
+  auto model = std::make_unique<Model>(std::move(spec), purpose, context, exec);
+  if (model->spec().quant) {
+    check(purpose == Purpose::inference, Code::unsupported, "[model] ", folder.string(),
+          ": quantised weights cannot be trained");
+    auto& weights = model->parameters().all();
+    for (size_t i = 0; i < weights.size(); ++i) {
+      const Weight& w = weights[i].spec;
+      if (!w.multiplies() || !is_quantised(store, module_of(w.params[0]))) continue;
+      const int64_t group = model->spec().quant->group;
+      model->parameters().quantise(static_cast<int>(i), model->spec().quant->bits,
+                                   group ? group : (w.cols() + 31) / 32 * 32);
+    }
+  }
+  model->allocate();
+  model->load(store);
+  return model;
+}
+
+}  // namespace llmctl

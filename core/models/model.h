@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model as a Hugging Face folder on disk and as Parameters + Decoder in memory.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/io/compressed_tensors.h"
+#include "core/models/architecture.h"
+#include "core/nn/head.h"
+
+namespace llmctl {
+
+// config.json and generation_config.json, understood.
+struct ModelSpec {
+  const Architecture* architecture = nullptr;
+  DecoderConfig config;
+  DType compute = DType::f32;
+  std::optional<QuantScheme> quant;
+  std::vector<int32_t> eos_ids;
+  std::optional<int32_t> bos_id;
+  Json hf;  // config.json as read or as it will be written
+
+  Table table() const { return architecture->table(config); }
+};
+
+// From a folder. The compute dtype is what "llmctl".compute_dtype says, else bf16 when the weights
+// are stored as bf16, else f32. Error{input|unsupported}.
+ModelSpec read_model_spec(const fs::path& folder);
+// From the fields of a config.json (the "model" object of a training config). Leaves follow
+// "llmctl".leaves {attention, mlp, vocab} or NUMERICS rule 3's default.
+ModelSpec make_model_spec(const Json& hf, DType compute, const std::string& who);
+
+class Model {
+ public:
+  // Plans; nothing is touched until allocate().
+  Model(ModelSpec spec, Purpose purpose, int64_t context, const kn::Exec& exec, GradKind grad = GradKind::fixed);
+  // Maps memory and builds what does not depend on weights (rotary tables).
+  void allocate();
+
+  const ModelSpec& spec() const { return spec_; }
+  Parameters& parameters() { return parameters_; }
+  const Parameters& parameters() const { return parameters_; }
+  Decoder& decoder() { return decoder_; }
+  const Head& head() const { return head_; }
+  int64_t context() const { return context_; }
+  int64_t bytes() const { return parameters_.bytes() + tables_.peak(); }
+
+  // Weights from a folder with the same shapes: masters when training, the compute copy otherwise.
+  void load(const TensorStore& store);
+  // Seeded initial weights (training only): a function of (seed, parameter name, element) alone.
+  void initialise(int64_t seed);
+  // Writes config.json, generation_config.json and the weights in the compute dtype.
+  void save(const fs::path& folder) const;
+
+ private:
+  void load_weight(const TensorStore& store, WeightState& w);
+  ModelSpec spec_;
+  const kn::Exec& exec_;
+  int64_t context_;
+  Parameters parameters_;
+  Decoder decoder_;
+  Head head_;
+  Arena tables_;
+};
+
+// Reads, allocates and loads in one go.
+std::unique_ptr<Model> load_model(const fs::path& folder, Purpose purpose, int64_t context, const kn::Exec& exec);
+
+// The tensor a file holds for `p`: under its name or an alias; Error{input} when none is there.
+View find_tensor(const TensorStore& store, const Param& p);
+// Copies a file tensor (f32, bf16 or f16) into `out` (rows, cols) f32 or bf16, transposing as `p`
+// asks. Error{input} when shapes disagree.
+void read_param(const View& file, const Param& p, const View& out, const kn::Exec& exec);
+// The inverse: memory (rows, cols) f32 to the file's layout in `dtype` at `out`.
+void write_param(const View& memory, const Param& p, DType dtype, void* out, const kn::Exec& exec);
+// The shape a file has for `p`.
+View file_shape(const Param& p, Role role, DType dtype);
+
+}  // namespace llmctl

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/models/score.h"
+
+#include <algorithm>
+
+#include "kernels/basic.h"
+
+namespace llmctl {
+namespace {
+
+constexpr int64_t kLogitRows = 64;  // planned for logits(): more rows are refused
+
+}  // namespace
+
+Scorer::Scorer(Model& model, int64_t max_tokens, const kn::Exec& exec)
+    : model_(model), exec_(exec), fixed_("score batch"), scratch_("score"),
+      builder_(fixed_, max_tokens, BatchBuilder::default_pages(max_tokens)) {
+  fixed_.allocate();
+  builder_ = BatchBuilder(fixed_, max_tokens, BatchBuilder::default_pages(max_tokens));
+  kn::Exec dry = exec;
+  dry.plan = true;
+  builder_.plan(max_tokens);
+  Ctx ctx{.exec = dry, .arena = scratch_};
+  const View hidden = scratch_.take(model_.spec().compute, {max_tokens, model_.spec().config.hidden});
+  model_.decoder().forward(ctx, builder_.batch(), hidden);
+  {
+    ArenaFrame frame(scratch_);
+    model_.head().loss(ctx, hidden, builder_.targets(), scratch_.take(DType::f32, {max_tokens}));
+  }
+  const int64_t rows = std::min(kLogitRows, max_tokens);
+  const View picked = scratch_.take(hidden.dtype, {rows, hidden.cols()});
+  scratch_.take(DType::i32, {rows});
+  model_.head().logits(ctx, picked, scratch_.take(DType::f32, {rows, model_.spec().config.padded_vocab()}));
+  scratch_.allocate();
+  builder_.clear();
+}
+
+View Scorer::forward() {
+  scratch_.release(0);
+  Ctx ctx{.exec = exec_, .arena = scratch_};
+  const TokenBatch& batch = builder_.batch();
+  const View hidden = scratch_.take(model_.spec().compute, {batch.tokens, model_.spec().config.hidden});
+  model_.decoder().forward(ctx, batch, hidden);
+  return hidden;
+}
+
+View Scorer::losses() {
+  const View hidden = forward();
+  Ctx ctx{.exec = exec_, .arena = scratch_};
+  const View loss = scratch_.take(DType::f32, {hidden.rows()});
+  model_.head().loss(ctx, hidden, builder_.targets(), loss);
+  return loss;
+}
+
+View Scorer::logits(const std::vector<int32_t>& rows) {
+  check(rows.size() <= kLogitRows, Code::bug, "[score] logits of ", rows.size(), " rows");
+  const View hidden = forward();
+  Ctx ctx{.exec = exec_, .arena = scratch_};
+  const auto n = static_cast<int64_t>(rows.size());
+  const View picked = scratch_.take(hidden.dtype, {n, hidden.cols()});
+  const View index = scratch_.take(DType::i32, {n});
+  std::copy(rows.begin(), rows.end(), index.as<int32_t>());
+  ctx.run(kn::GatherRows{.x = hidden, .index = index, .y = picked});
+  const View out = scratch_.take(DType::f32, {n, model_.spec().config.padded_vocab()});
+  model_.head().logits(ctx, picked, out);
+  return out;
+}
+
+}  // namespace llmctl

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// config.json to ModelSpec.
+#include "core/models/model.h"
+
+namespace llmctl {
+namespace {
+
+constexpr int kContractVersion = 1;
+
+int leaves_field(const Json& own, const char* key, int64_t width, const std::string& who) {
+  const Json* leaves = own.contains("leaves") ? &own["leaves"] : nullptr;
+  if (!leaves || !leaves->contains(key)) return default_leaves(width);
+  const int64_t n = config_int(*leaves, key, who + ": llmctl.leaves", 1, kn::Leaves::kMax);
+  check((n & (n - 1)) == 0, Code::input, who, ": llmctl.leaves.", key, " ", n, " is not a power of two");
+  return static_cast<int>(n);
+}
+
+void read_own(const Json& hf, ModelSpec& s, const std::string& who) {
+  static const Json none = Json::object();
+  const Json& own = hf.contains("llmctl") && hf["llmctl"].is_object() ? hf["llmctl"] : none;
+  const int64_t version = config_int_or(own, "numerics", kContractVersion, who + ": llmctl", 1, 1 << 20);
+  check(version == kContractVersion, Code::unsupported, who, ": numerics version ", version, ", this build has ",
+        kContractVersion);
+  DecoderConfig& c = s.config;
+  c.leaves_attention = leaves_field(own, "attention", c.attention_width(), who);
+  c.leaves_mlp = leaves_field(own, "mlp", c.intermediate, who);
+  c.leaves_vocab = leaves_field(own, "vocab", c.vocab, who);
+}
+
+void read_ids(const Json& hf, const char* key, int64_t vocab, std::vector<int32_t>& out) {
+  auto it = hf.find(key);
+  if (it == hf.end()) return;
+  auto push = [&](const Json& v) {
+    if (v.is_number_integer() && v.get<int64_t>() >= 0 && v.get<int64_t>() < vocab) out.push_back(v.get<int32_t>());
+  };
+  if (it->is_array())
+    for (const Json& v : *it) push(v);
+  else
+    push(*it);
+}
+
+// What the weights are stored as: bf16 only when every matrix is.
+DType stored_dtype(const fs::path& folder) {
+  const TensorStore store(folder);
+  bool any = false;
+  for (const auto& [name, view] : store.tensors()) {
+    if (view.rank != 2 || view.dtype == DType::i8 || view.dtype == DType::i32 || name.ends_with("_scale")) continue;
+    if (view.dtype != DType::bf16) return DType::f32;
+    any = true;
+  }
+  return any ? DType::bf16 : DType::f32;
+}
+
+}  // namespace
+
+ModelSpec make_model_spec(const Json& hf, DType compute, const std::string& who) {
+  ModelSpec s;
+  s.architecture = &architecture_of(hf, who);
+  s.config = s.architecture->read(hf, who);
+  s.compute = compute;
+  s.quant = read_quant_scheme(hf, who);
+  read_own(hf, s, who);
+  read_ids(hf, "eos_token_id", s.config.vocab, s.eos_ids);
+  std::vector<int32_t> bos;
+  read_ids(hf, "bos_token_id", s.config.vocab, bos);
+  if (!bos.empty()) s.bos_id = bos[0];
+  s.hf = hf;
+  for (const auto& [key, value] : s.architecture->write(s.config).items()) s.hf[key] = value;
+  s.hf["torch_dtype"] = compute == DType::bf16 ? "bfloat16" : "float32";
+  s.hf["llmctl"] = {{"numerics", kContractVersion},
+                    {"compute_dtype", kn::name_of(compute)},
+                    {"bf16_order", "pair"},
+                    {"leaves",
+                     {{"attention", s.config.leaves_attention},
+                      {"mlp", s.config.leaves_mlp},
+                      {"vocab", s.config.leaves_vocab}}}};
+  return s;
+}
+
+ModelSpec read_model_spec(const fs::path& folder) {
+  check(fs::is_directory(folder), Code::input, "[model] ", folder.string(), ": no such model folder");
+  const fs::path file = folder / "config.json";
+  const Json hf = read_json(file);
+  const std::string who = "[model] " + file.string();
+  architecture_of(hf, who);
+  DType compute = DType::f32;
+  const std::string said =
+      hf.contains("llmctl") && hf["llmctl"].is_object() ? config_string_or(hf["llmctl"], "compute_dtype", "", who) : "";
+  check(said.empty() || said == "f32" || said == "bf16", Code::unsupported, who, ": compute_dtype ", said);
+  if (!said.empty())
+    compute = said == "bf16" ? DType::bf16 : DType::f32;
+  else
+    compute = stored_dtype(folder);
+  ModelSpec s = make_model_spec(hf, compute, who);
+  if (const fs::path generation = folder / "generation_config.json"; fs::exists(generation)) {
+    const Json g = read_json(generation);
+    std::vector<int32_t> eos;
+    if (g.is_object()) read_ids(g, "eos_token_id", s.config.vocab, eos);
+    if (!eos.empty()) s.eos_ids = eos;
+  }
+  return s;
+}
+
+}  // namespace llmctl

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a layer needs besides its arguments: where to run, scratch, and (backward only) how the rows
+// fall into gradient parts. Passed by reference, never global.
+#pragma once
+
+#include <vector>
+
+#include "core/tensor/arena.h"
+#include "kernels/attention.h"
+
+namespace llmctl {
+
+struct RowRange {
+  int64_t begin = 0, count = 0;
+};
+
+// Elements of a (T) vector; an empty view stays empty.
+inline View elements_of(const View& v, const RowRange& r) {
+  return v ? reshaped(rows_of(reshaped(v, {v.size(), 1}), r.begin, r.count), {r.count}) : View{};
+}
+
+struct Ctx {
+  const kn::Exec& exec;
+  Arena& arena;
+  // Backward: every range is one part (NUMERICS: one unit's rows); bf16 pairs restart every
+  // `seq` rows; `parts_in_step` bounds the fixed-point range.
+  std::vector<RowRange> parts = {};
+  int64_t seq = 0;
+  int64_t parts_in_step = 1;
+
+  template <class Op>
+  void run(const Op& op) const {
+    kn::run(op, exec);
+  }
+};
+
+// A run of whole sequences whose pages fit the page budget of one attention call.
+struct AttentionGroup {
+  RowRange rows, sequences;
+};
+
+// Tokens of one forward pass, all on ctx.exec's device. Rows of several sequences stand one after
+// another.
+struct TokenBatch {
+  int64_t tokens = 0;
+  View ids;         // (T) i32
+  View positions;   // (T) i32, from the document's start
+  View slots;       // (T) i64, page * 32 + offset
+  View sequences;   // (S,4) i32, see kernels/attention.h
+  View page_table;  // (P) i32
+  std::vector<AttentionGroup> groups;
+  // The cache of layer l; null in training, where each group's pages live only for its call.
+  const std::vector<kn::KvPages>* cache = nullptr;
+  int64_t pages = 0;  // without a cache: page budget of one group
+};
+
+}  // namespace llmctl

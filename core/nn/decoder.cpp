@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/nn/decoder.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "kernels/embedding.h"
+#include "kernels/math.h"
+
+namespace llmctl {
+
+BlockSaved Block::take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t hidden, bool training) const {
+  BlockSaved s;
+  s.h1 = arena.take(dtype, {tokens, hidden});
+  s.h2 = arena.take(dtype, {tokens, hidden});
+  s.mid = arena.take(dtype, {tokens, hidden});
+  if (training) {
+    s.norm1 = norm1.take_saved(arena, tokens);
+    s.norm2 = norm2.take_saved(arena, tokens);
+  }
+  s.attention = attention.take_saved(arena, dtype, tokens, training);
+  s.mlp = mlp.take_saved(arena, dtype, tokens);
+  return s;
+}
+
+void Block::forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, int64_t layer, const View& x,
+                    const View& y, const BlockSaved& s) const {
+  norm1.forward(ctx, x, s.h1, s.norm1);
+  attention.forward(ctx, batch, rope, layer, s.h1, x, s.mid, s.attention);
+  norm2.forward(ctx, s.mid, s.h2, s.norm2);
+  mlp.forward(ctx, s.h2, s.mid, y, s.mlp);
+}
+
+void Block::backward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, const View& x, const View& dy,
+                     const BlockSaved& s, const View& dx) const {
+  ArenaFrame frame(ctx.arena);
+  const View dh = ctx.arena.take(x.dtype, {x.dim[0], x.cols()});
+  mlp.backward(ctx, s.h2, dy, s.mlp, dh);
+  norm2.backward(ctx, dh, s.mid, s.norm2, dy, dx);
+  attention.backward(ctx, batch, rope, s.h1, dx, s.attention, dh);
+  norm1.backward(ctx, dh, x, s.norm1, dx, dx);
+}
+
+Decoder::Decoder(const DecoderConfig& c, Parameters& p) : config_(c), dtype_(p.compute()) {
+  embed_ = &p.at("embed");
+  if (c.learned_positions) positions_ = &p.at("positions");
+  head_ = c.tied ? embed_ : &p.at("head");
+  auto norm = [&](const std::string& name) { return Norm{&p.at(name), p.find(name + ".bias"), c.norm_eps}; };
+  auto linear = [&](const std::string& name) { return Linear{&p.at(name), p.find(name + ".bias")}; };
+  for (int64_t l = 0; l < c.layers; ++l) {
+    const std::string base = fmt::format("blocks.{}.", l);
+    Block b;
+    b.norm1 = norm(base + "norm1");
+    b.norm2 = norm(base + "norm2");
+    b.attention = Attention{linear(base + "qkv"), linear(base + "output"), c.heads, c.kv_heads, c.head_dim};
+    b.mlp = Mlp{linear(base + "up"), linear(base + "down"), c.mlp, c.intermediate};
+    blocks_.push_back(b);
+  }
+  final_norm_ = norm("final_norm");
+}
+
+void Decoder::make_rope(Arena& arena, int64_t positions, const kn::Exec& exec) {
+  if (config_.learned_positions) return;
+  const int64_t half = config_.head_dim / 2;
+  rope_.cos = arena.take(DType::f32, {positions, half});
+  rope_.sin = arena.take(DType::f32, {positions, half});
+  if (exec.plan) return;
+  // Frequencies and angles are rounded to f32 as in Hugging Face's implementation.
+  const double log_theta = kn::log64(config_.rope_theta);
+  for (int64_t i = 0; i < half; ++i) {
+    const double exponent = static_cast<double>(static_cast<float>(2 * i) / static_cast<float>(config_.head_dim));
+    const float frequency = static_cast<float>(kn::exp64(-exponent * log_theta));
+    for (int64_t p = 0; p < positions; ++p) {
+      const double angle = static_cast<double>(static_cast<float>(p) * frequency);
+      rope_.cos.as<float>()[p * half + i] = static_cast<float>(kn::cos64(angle));
+      rope_.sin.as<float>()[p * half + i] = static_cast<float>(kn::sin64(angle));
+    }
+  }
+}
+
+void Decoder::embed(Ctx& ctx, const TokenBatch& batch, const View& x) const {
+  ctx.run(kn::EmbedFwd{.ids = batch.ids, .table = embed_->rows, .positions = batch.positions,
+                       .position_table = positions_ ? positions_->rows : View{}, .out = x});
+}
+
+void Decoder::forward(Ctx& ctx, const TokenBatch& batch, const View& hidden) const {
+  ArenaFrame frame(ctx.arena);
+  View x = ctx.arena.take(dtype_, {batch.tokens, config_.hidden});
+  View y = ctx.arena.take(dtype_, {batch.tokens, config_.hidden});
+  embed(ctx, batch, x);
+  for (int64_t l = 0; l < config_.layers; ++l) {
+    ArenaFrame block_frame(ctx.arena);
+    const Block& block = blocks_[static_cast<size_t>(l)];
+    const BlockSaved saved = block.take_saved(ctx.arena, dtype_, batch.tokens, config_.hidden, false);
+    block.forward(ctx, batch, rope_, l, x, y, saved);
+    std::swap(x, y);
+  }
+  final_norm_.forward(ctx, x, hidden, {});
+}
+
+DecoderSaved Decoder::forward_saving(Ctx& ctx, const TokenBatch& batch, Recompute recompute) const {
+  DecoderSaved s;
+  const int64_t t = batch.tokens, d = config_.hidden;
+  s.x.push_back(ctx.arena.take(dtype_, {t, d}));
+  embed(ctx, batch, s.x[0]);
+  for (int64_t l = 0; l < config_.layers; ++l) {
+    const Block& block = blocks_[static_cast<size_t>(l)];
+    s.x.push_back(ctx.arena.take(dtype_, {t, d}));
+    const int64_t mark = ctx.arena.mark();
+    const BlockSaved saved = block.take_saved(ctx.arena, dtype_, t, d, true);
+    block.forward(ctx, batch, rope_, l, s.x[static_cast<size_t>(l)], s.x.back(), saved);
+    if (recompute == Recompute::none)
+      s.blocks.push_back(saved);
+    else
+      ctx.arena.release(mark);
+  }
+  s.final_norm = final_norm_.take_saved(ctx.arena, t);
+  s.hidden = ctx.arena.take(dtype_, {t, d});
+  final_norm_.forward(ctx, s.x.back(), s.hidden, s.final_norm);
+  return s;
+}
+
+void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s, const View& dhidden,
+                       Recompute recompute) const {
+  ArenaFrame whole(ctx.arena);
+  const View dx = ctx.arena.take(dtype_, {batch.tokens, config_.hidden});
+  final_norm_.backward(ctx, dhidden, s.x.back(), s.final_norm, {}, dx);
+  for (int64_t l = config_.layers - 1; l >= 0; --l) {
+    const Block& block = blocks_[static_cast<size_t>(l)];
+    const View& x = s.x[static_cast<size_t>(l)];
+    ArenaFrame frame(ctx.arena);
+    BlockSaved saved;
+    if (recompute == Recompute::none) {
+      saved = s.blocks[static_cast<size_t>(l)];
+    } else {
+      saved = block.take_saved(ctx.arena, dtype_, batch.tokens, config_.hidden, true);
+      block.forward(ctx, batch, rope_, l, x, s.x[static_cast<size_t>(l) + 1], saved);
+    }
+    block.backward(ctx, batch, rope_, x, dx, saved, dx);
+  }
+  // Every occurrence of an id is a part (NUMERICS rule 15), beside the head's own when tied.
+  for (const RowRange& part : ctx.parts) {
+    const View d = rows_of(dx, part.begin, part.count);
+    const int64_t parts = ctx.parts_in_step * (part.count + 1);
+    ctx.run(kn::EmbedBwd{.ids = elements_of(batch.ids, part), .dx = d, .grad = embed_->grad, .parts = parts,
+                         .overflow = embed_->overflow});
+    if (positions_)
+      ctx.run(kn::EmbedBwd{.ids = elements_of(batch.positions, part), .dx = d, .grad = positions_->grad,
+                           .parts = parts, .overflow = positions_->overflow});
+  }
+}
+
+}  // namespace llmctl

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// The decoder-only transformer: embedding, pre-norm blocks, final norm. One forward for training,
+// evaluation and serving. An architecture (core/models) says which options and which names.
+#pragma once
+
+#include <vector>
+
+#include "core/nn/attention.h"
+#include "core/nn/mlp.h"
+#include "core/nn/norm.h"
+
+namespace llmctl {
+
+struct DecoderConfig {
+  int64_t vocab = 0, hidden = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, intermediate = 0;
+  int64_t positions = 0;  // longest context
+  bool layer_norm = false;  // LayerNorm with biases, else RMSNorm
+  float norm_eps = 1e-5f;
+  MlpKind mlp = MlpKind::swiglu;
+  bool learned_positions = false;
+  double rope_theta = 10000.0;
+  bool qkv_bias = false, output_bias = false, mlp_bias = false;
+  bool tied = false;  // the head is the embedding
+  // Leaves of the dimensions that can be sharded (NUMERICS rule 3).
+  int leaves_attention = 1, leaves_mlp = 1, leaves_vocab = 1;
+
+  int64_t attention_width() const { return heads * head_dim; }
+  int64_t kv_width() const { return kv_heads * head_dim; }
+  int64_t padded_vocab() const {
+    const int64_t m = 32 * leaves_vocab;
+    return (vocab + m - 1) / m * m;
+  }
+};
+
+struct BlockSaved {
+  View h1, h2;  // normed inputs of attention and MLP
+  View mid;     // residual stream between them
+  NormSaved norm1, norm2;
+  AttentionSaved attention;
+  MlpSaved mlp;
+};
+
+struct Block {
+  Norm norm1, norm2;
+  Attention attention;
+  Mlp mlp;
+
+  BlockSaved take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t hidden, bool training) const;
+  void forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, int64_t layer, const View& x,
+               const View& y, const BlockSaved& saved) const;
+  // dx may be dy.
+  void backward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, const View& x, const View& dy,
+                const BlockSaved& saved, const View& dx) const;
+};
+
+enum class Recompute : uint8_t { none, block };
+
+// What a training forward leaves for its backward.
+struct DecoderSaved {
+  std::vector<View> x;  // residual stream before each block, and after the last
+  std::vector<BlockSaved> blocks;
+  NormSaved final_norm;
+  View hidden;  // (T, D) after the final norm
+};
+
+class Decoder {
+ public:
+  // Structural names looked up in `parameters`: embed, positions, blocks.N.{norm1,qkv,output,norm2,
+  // up,down}[.bias], final_norm[.bias], head.
+  Decoder(const DecoderConfig& config, Parameters& parameters);
+
+  const DecoderConfig& config() const { return config_; }
+  // Rotary tables for `positions` rows: needed before the first run unless positions are learned.
+  void make_rope(Arena& arena, int64_t positions, const kn::Exec& exec);
+
+  // hidden (T,D): the final norm's output, for inference; scratch is given back.
+  void forward(Ctx& ctx, const TokenBatch& batch, const View& hidden) const;
+  // The same arithmetic, keeping what backward needs.
+  DecoderSaved forward_saving(Ctx& ctx, const TokenBatch& batch, Recompute recompute) const;
+  // Accumulates every weight's gradient from dhidden (T,D), the gradient of saved.hidden.
+  void backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& saved, const View& dhidden,
+                Recompute recompute) const;
+
+  // The weight of the LM head (the embedding when tied).
+  WeightState& head() const { return *head_; }
+
+ private:
+  void embed(Ctx& ctx, const TokenBatch& batch, const View& x) const;
+  DecoderConfig config_;
+  DType dtype_;
+  WeightState *embed_, *positions_ = nullptr, *head_;
+  std::vector<Block> blocks_;
+  Norm final_norm_;
+  RopeTables rope_;
+};
+
+}  // namespace llmctl

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// The LM head and its loss. Logits exist for a bounded number of rows at a time: the loss walks the
+// rows in chunks, and the head's weight gradient is one chain across the chunks of a part, paused in
+// fp32 between them (NUMERICS rule 13).
+#pragma once
+
+#include "core/nn/decoder.h"
+
+namespace llmctl {
+
+struct Head {
+  WeightState* weight = nullptr;
+  int64_t vocab = 0, padded_vocab = 0;
+  int leaves = 1;
+  bool tied = false;
+  int64_t logits_budget = int64_t{64} << 20;  // bytes of fp32 logits alive at once
+
+  static Head of(const Decoder& decoder);
+  // logits (R, padded_vocab) f32 from hidden (R,D).
+  void logits(Ctx& ctx, const View& hidden, const View& out) const;
+  // loss, lse (T) f32 per token from hidden (T,D) and targets (T) i32 (-1: none). lse may be empty.
+  void loss(Ctx& ctx, const View& hidden, const View& targets, const View& loss) const;
+  // Also dhidden (T,D) and the weight gradient of `scale` (a power of two) times the sum of losses.
+  void loss_and_gradient(Ctx& ctx, const View& hidden, const View& targets, float scale, const View& loss,
+                         const View& dhidden) const;
+
+ private:
+  std::vector<RowRange> chunks(int64_t rows, int64_t seq) const;
+};
+
+}  // namespace llmctl

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/nn/linear.h"
+
+namespace llmctl {
+
+void Linear::forward(Ctx& ctx, const View& x, const View& y, const View& residual) const {
+  const View b = bias ? bias->rows : View{};
+  if (weight->bits == 0) {
+    ctx.run(kn::Gemm{.x = x, .w = weight->panels, .y = y, .n = y.cols(), .leaves = weight->spec.forward,
+                     .bias = b, .residual = residual});
+    return;
+  }
+  ArenaFrame frame(ctx.arena);
+  const int64_t m = x.rows(), k = x.cols(), group = weight->group;
+  View q = ctx.arena.take(DType::i8, {m, k});
+  View scale = ctx.arena.take(DType::f32, {m, (k + group - 1) / group});
+  ctx.run(kn::QuantizeRows{.x = x, .q = q, .scale = scale, .group = group});
+  ctx.run(kn::QuantGemm{.q = q, .scale = scale, .w = weight->quant_panels, .y = y, .bits = weight->bits,
+                        .n = y.cols(), .group = group, .bias = b, .residual = residual});
+}
+
+void Linear::backward_input(Ctx& ctx, const View& dy, const View& dx) const {
+  ctx.run(kn::Gemm{.x = dy, .w = weight->panels_t, .y = dx, .n = dx.cols(), .leaves = weight->spec.backward,
+                   .bias = {}, .residual = {}});
+}
+
+void Linear::backward_weight(Ctx& ctx, const View& dy, const View& x) const {
+  for (const RowRange& part : ctx.parts) {
+    const View dy_part = rows_of(dy, part.begin, part.count), x_part = rows_of(x, part.begin, part.count);
+    ArenaFrame frame(ctx.arena);
+    View work = ctx.arena.bytes(kn::gemm_dw_workspace(dy.dtype, part.count, ctx.seq, dy.cols(), x.cols()));
+    kn::GemmDw dw{.dy = dy_part, .x = x_part, .seq = ctx.seq, .chain = {}};
+    dw.grad = weight->grad;
+    dw.parts = ctx.parts_in_step;
+    dw.overflow = weight->overflow;
+    dw.work = work;
+    ctx.run(dw);
+    if (bias)
+      ctx.run(kn::BiasGrad{.dy = dy_part, .grad = bias->grad, .overflow = bias->overflow,
+                           .parts = ctx.parts_in_step});
+  }
+}
+
+}  // namespace llmctl

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/nn/mlp.h"
+
+namespace llmctl {
+namespace {
+kn::GeluKind gelu_of(MlpKind kind) {
+  return kind == MlpKind::gelu_tanh ? kn::GeluKind::tanh : kn::GeluKind::erf;
+}
+}  // namespace
+
+MlpSaved Mlp::take_saved(Arena& arena, DType dtype, int64_t tokens) const {
+  return {arena.take(dtype, {tokens, kind == MlpKind::swiglu ? 2 * width : width}), arena.take(dtype, {tokens, width})};
+}
+
+void Mlp::activate(Ctx& ctx, const MlpSaved& saved) const {
+  if (kind == MlpKind::swiglu)
+    ctx.run(kn::SwigluFwd{.x = saved.up, .y = saved.act});
+  else
+    ctx.run(kn::GeluFwd{.x = saved.up, .y = saved.act, .kind = gelu_of(kind)});
+}
+
+void Mlp::forward(Ctx& ctx, const View& h, const View& residual, const View& y, const MlpSaved& saved) const {
+  up.forward(ctx, h, saved.up);
+  activate(ctx, saved);
+  down.forward(ctx, saved.act, y, residual);
+}
+
+void Mlp::backward(Ctx& ctx, const View& h, const View& dy, const MlpSaved& saved, const View& dh) const {
+  ArenaFrame frame(ctx.arena);
+  const View dact = ctx.arena.take(h.dtype, {saved.act.dim[0], width});
+  down.backward_input(ctx, dy, dact);
+  down.backward_weight(ctx, dy, saved.act);
+  if (kind == MlpKind::swiglu) {
+    ctx.run(kn::SwigluBwd{.x = saved.up, .dy = dact, .dx = saved.up});
+    up.backward_input(ctx, saved.up, dh);
+    up.backward_weight(ctx, saved.up, h);
+  } else {
+    ctx.run(kn::GeluBwd{.x = saved.up, .dy = dact, .dx = dact, .kind = gelu_of(kind)});
+    up.backward_input(ctx, dact, dh);
+    up.backward_weight(ctx, dact, h);
+  }
+}
+
+}  // namespace llmctl

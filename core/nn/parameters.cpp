@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/nn/parameters.h"
+
+#include "kernels/basic.h"
+
+namespace llmctl {
+
+View WeightState::param_rows(const View& whole, size_t param) const {
+  int64_t begin = 0;
+  for (size_t i = 0; i < param; ++i) begin += spec.params[i].rows;
+  const int64_t count = spec.params[param].rows;
+  if (spec.role != Role::vector) return rows_of(whole, begin, count);
+  return reshaped(rows_of(reshaped(whole, {whole.size(), 1}), begin, count), {1, count});
+}
+
+Parameters::Parameters(Table table, DType compute, Purpose purpose, kn::Device device, GradKind grad)
+    : compute_(compute), purpose_(purpose), grad_(grad), arena_("weights", device) {
+  for (Weight& w : table) {
+    WeightState s;
+    s.spec = std::move(w);
+    if (s.spec.padded_rows == 0) s.spec.padded_rows = s.spec.rows();
+    weights_.push_back(std::move(s));
+  }
+  place();
+}
+
+void Parameters::quantise(int weight, int bits, int64_t group) {
+  check(arena_.planning() && purpose_ == Purpose::inference, Code::bug, "[parameters] quantise after allocate");
+  weights_[static_cast<size_t>(weight)].bits = bits;
+  weights_[static_cast<size_t>(weight)].group = group;
+  place();
+}
+
+void Parameters::place() {
+  arena_.release(0);
+  for (WeightState& w : weights_) {
+    const int64_t rows = w.spec.padded_rows, cols = w.spec.cols();
+    auto take = [&](DType dtype) {
+      return w.spec.role == Role::vector ? arena_.take(dtype, {rows}) : arena_.take(dtype, {rows, cols});
+    };
+    if (purpose_ == Purpose::training) {
+      w.master = take(DType::f32);
+      w.m = take(DType::f32);
+      w.v = take(DType::f32);
+      w.grad = take(grad_ == GradKind::fixed ? DType::i64 : DType::f32);
+    }
+    if (purpose_ == Purpose::training) w.overflow = arena_.take(DType::i32, {1});
+    if (w.spec.role != Role::linear)
+      w.rows = purpose_ == Purpose::training && compute_ == DType::f32 ? w.master : take(compute_);
+    if (!w.spec.multiplies()) continue;
+    if (w.bits)
+      w.quant_panels = arena_.bytes(kn::quant_panel_bytes(w.bits, rows, cols, w.group));
+    else
+      w.panels = arena_.take(compute_, {kn::panel_elements(compute_, cols, rows)});
+    if (purpose_ == Purpose::training)
+      w.panels_t = arena_.take(compute_, {kn::panel_elements(compute_, rows, cols)});
+  }
+}
+
+WeightState* Parameters::find(const std::string& name) {
+  for (WeightState& w : weights_)
+    if (w.spec.name == name) return &w;
+  return nullptr;
+}
+
+WeightState& Parameters::at(const std::string& name) {
+  WeightState* w = find(name);
+  check(w != nullptr, Code::bug, "[parameters] no weight named ", name);
+  return *w;
+}
+
+const Table Parameters::table() const {
+  Table t;
+  for (const WeightState& w : weights_) t.push_back(w.spec);
+  return t;
+}
+
+void Parameters::set_compute(const kn::Exec& exec, WeightState& w, const View& src) {
+  if (w.spec.role != Role::linear && w.rows.data != src.data) kn::run(kn::Convert{.x = src, .y = w.rows}, exec);
+  if (!w.spec.multiplies()) return;
+  if (w.panels) kn::run(kn::PackPanels{.src = src, .dst = w.panels, .transpose = false}, exec);
+  if (w.panels_t) kn::run(kn::PackPanels{.src = src, .dst = w.panels_t, .transpose = true}, exec);
+}
+
+void Parameters::refresh(const kn::Exec& exec) {
+  for (WeightState& w : weights_) set_compute(exec, w, w.master);
+}
+
+}  // namespace llmctl

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// The weights of a model in memory, in the layouts that kernels read.
+//
+// Training keeps fp32 masters, moments and 64-bit gradients, and from each master the compute copy:
+// rows (tables, vectors) in the compute dtype and GEMM panels for both directions. Inference keeps
+// the compute copy only, or quantised panels. In fp32 compute, rows are the masters themselves.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/tensor/arena.h"
+#include "core/tensor/table.h"
+#include "kernels/gemm.h"
+#include "kernels/quant_gemm.h"
+
+namespace llmctl {
+
+struct WeightState {
+  Weight spec;
+  View rows;               // compute dtype: (padded_rows, cols) of a table, (n) of a vector
+  View panels, panels_t;   // forward and backward GEMM panels: multiplies()
+  int bits = 0;            // 8 or 4: quant_panels stand in for panels
+  int64_t group = 0;
+  View quant_panels;       // u8
+  View master, m, v, grad;  // training: (padded_rows, cols), vectors (n); f32, f32, f32, i64 or f32
+  View overflow;            // i32 (1): set when a gradient is not finite or too large
+  // One parameter's slice of master, m, v or grad: (rows, cols), or (1, n) for a vector.
+  View param_rows(const View& whole, size_t param) const;
+};
+
+enum class Purpose : uint8_t { inference, training };
+enum class GradKind : uint8_t { fixed, f32 };
+
+class Parameters {
+ public:
+  // Plans the memory; nothing is touched before allocate().
+  Parameters(Table table, DType compute, Purpose purpose, kn::Device device = {},
+             GradKind grad = GradKind::fixed);
+  void allocate() { arena_.allocate(), place(); }
+
+  // Declares before allocate() that weight i is stored with so many bits in groups.
+  void quantise(int weight, int bits, int64_t group);
+
+  WeightState& at(const std::string& name);
+  WeightState* find(const std::string& name);
+  std::vector<WeightState>& all() { return weights_; }
+  const std::vector<WeightState>& all() const { return weights_; }
+  const Table table() const;
+  DType compute() const { return compute_; }
+  Purpose purpose() const { return purpose_; }
+  int64_t bytes() const { return arena_.peak(); }
+
+  // From master (training) to the compute copy: after initialisation, load, and every step.
+  void refresh(const kn::Exec& exec);
+  // One weight's compute copy from src (rows, cols) f32 or bf16.
+  void set_compute(const kn::Exec& exec, WeightState& w, const View& src);
+
+ private:
+  void place();
+  std::vector<WeightState> weights_;
+  DType compute_;
+  Purpose purpose_;
+  GradKind grad_;
+  Arena arena_;
+};
+
+}  // namespace llmctl

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/nn/token_batch.h"
+
+#include <cstring>
+
+namespace llmctl {
+
+BatchBuilder::BatchBuilder(Arena& arena, int64_t max_tokens, int64_t pages) : pages_(pages) {
+  ids_ = arena.take(DType::i32, {max_tokens});
+  positions_ = arena.take(DType::i32, {max_tokens});
+  targets_ = arena.take(DType::i32, {max_tokens});
+  slots_ = arena.take(DType::i64, {max_tokens});
+  // Every document has a token and every page one at least.
+  sequence_rows_ = arena.take(DType::i32, {max_tokens, 4});
+  page_table_ = arena.take(DType::i32, {max_tokens});
+  batch_.pages = pages;
+}
+
+void BatchBuilder::clear() {
+  tokens_ = sequences_ = table_entries_ = group_pages_ = 0;
+  batch_.groups.clear();
+}
+
+View BatchBuilder::rows_view(const View& whole) const {
+  return elements_of(whole, {0, tokens_});
+}
+
+void BatchBuilder::add_document(int64_t begin, int64_t length) {
+  const int64_t needed = (length + kn::kPageTokens - 1) / kn::kPageTokens;
+  check(needed <= pages_, Code::bug, "[batch] a document of ", length, " tokens in ", pages_, " pages");
+  if (batch_.groups.empty() || group_pages_ + needed > pages_) {
+    batch_.groups.push_back({{begin, 0}, {sequences_, 0}});
+    group_pages_ = 0;
+  }
+  AttentionGroup& group = batch_.groups.back();
+  group.rows.count += length;
+  group.sequences.count += 1;
+  int32_t* row = sequence_rows_.as<int32_t>() + 4 * sequences_++;
+  row[0] = static_cast<int32_t>(begin);
+  row[1] = row[2] = static_cast<int32_t>(length);
+  row[3] = static_cast<int32_t>(table_entries_);
+  for (int64_t p = 0; p < needed; ++p)
+    page_table_.as<int32_t>()[table_entries_++] = static_cast<int32_t>(group_pages_ + p);
+  for (int64_t i = 0; i < length; ++i) {
+    positions_.as<int32_t>()[begin + i] = static_cast<int32_t>(i);
+    slots_.as<int64_t>()[begin + i] = group_pages_ * kn::kPageTokens + i;
+  }
+  group_pages_ += needed;
+}
+
+void BatchBuilder::add_row(std::span<const int32_t> tokens, std::span<const int32_t> targets,
+                           std::span<const int32_t> document_starts) {
+  const int64_t begin = tokens_, n = static_cast<int64_t>(tokens.size());
+  check(begin + n <= ids_.size(), Code::bug, "[batch] ", begin + n, " tokens, room for ", ids_.size());
+  std::memcpy(ids_.as<int32_t>() + begin, tokens.data(), tokens.size_bytes());
+  if (!targets.empty()) std::memcpy(targets_.as<int32_t>() + begin, targets.data(), targets.size_bytes());
+  int64_t at = 0;
+  for (int32_t start : document_starts) {
+    check(start >= at && start < n, Code::bug, "[batch] document start ", start, " in a row of ", n);
+    if (start > at) add_document(begin + at, start - at);
+    at = start;
+  }
+  if (n > at) add_document(begin + at, n - at);
+  tokens_ += n;
+}
+
+void BatchBuilder::plan(int64_t tokens) {
+  clear();
+  tokens_ = tokens;
+  sequences_ = table_entries_ = 1;
+  batch_.groups.push_back({{0, tokens}, {0, 1}});
+}
+
+const TokenBatch& BatchBuilder::batch() {
+  batch_.tokens = tokens_;
+  batch_.ids = rows_view(ids_);
+  batch_.positions = rows_view(positions_);
+  batch_.slots = rows_view(slots_);
+  batch_.sequences = rows_of(sequence_rows_, 0, sequences_);
+  batch_.page_table = elements_of(page_table_, {0, table_entries_});
+  return batch_;
+}
+
+}  // namespace llmctl

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Host arrays of one forward pass over whole documents (training, scoring), filled row by row.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/nn/context.h"
+
+namespace llmctl {
+
+class BatchBuilder {
+ public:
+  // Room for max_tokens tokens and for attention groups of `pages` pages (at least one document's).
+  BatchBuilder(Arena& arena, int64_t max_tokens, int64_t pages);
+  // Twice what documents of a page or more need; shorter ones are attended in more groups.
+  static int64_t default_pages(int64_t tokens) { return (tokens + 31) / 32 * 2 + 2; }
+
+  void clear();
+  // Appends a row of tokens that begins a document and holds others from each of `document_starts`
+  // (ascending, within the row, 0 may stand or not). targets may be empty: none.
+  void add_row(std::span<const int32_t> tokens, std::span<const int32_t> targets,
+               std::span<const int32_t> document_starts);
+  // Shapes for a planning pass: `tokens` of whatever.
+  void plan(int64_t tokens);
+  // Views of what was added.
+  const TokenBatch& batch();
+  View targets() const { return rows_view(targets_); }
+
+ private:
+  void add_document(int64_t begin, int64_t length);
+  View rows_view(const View& whole) const;
+  int64_t pages_ = 0, tokens_ = 0, sequences_ = 0, table_entries_ = 0, group_pages_ = 0;
+  View ids_, positions_, slots_, sequence_rows_, page_table_, targets_;
+  TokenBatch batch_;
+};
+
+}  // namespace llmctl

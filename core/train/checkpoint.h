@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checkpoints of a run: RUN/checkpoints/step-N/{model/, state/, DONE}. model/ is a Hugging Face
+// folder; state/ holds fp32 masters and moments by logical name and state.json. The folder is
+// filled under a temporary name, renamed when complete, and DONE is written last, with the digest of
+// every file: a checkpoint without a DONE that matches is not a checkpoint.
+#pragma once
+
+#include <functional>
+#include <optional>
+
+#include "core/models/model.h"
+
+namespace llmctl {
+
+struct CheckpointState {
+  int64_t step = 0;    // steps done; the next one to run
+  int64_t tokens = 0;  // seen so far
+  std::string data_digest;
+  std::string weights_digest;  // of the last step, "" when digests are off
+};
+
+// `extra` writes further files into model/ (the tokenizer). Keeps the newest `keep` (0: all).
+// Returns the checkpoint's folder.
+fs::path save_checkpoint(const fs::path& run, const Model& model, const CheckpointState& state, int64_t keep,
+                         const std::function<void(const fs::path&)>& extra);
+
+// The newest complete checkpoint at or before `at_most` steps. A damaged one is skipped with a call of
+// `warn` that names it.
+std::optional<fs::path> latest_checkpoint(const fs::path& run, int64_t at_most,
+                                          const std::function<void(const std::string&)>& warn);
+// Masters, moments and the compute copy from a checkpoint. Error{input} when it is of another model.
+CheckpointState load_checkpoint(const fs::path& checkpoint, Model& model, const kn::Exec& exec);
+
+}  // namespace llmctl

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// The training config: one object, written back into run.json as resolved.
+#pragma once
+
+#include <string>
+
+#include "core/base/config.h"
+
+namespace llmctl {
+
+struct DataConfig {
+  std::string train, validation, tokenizer;
+  template <class V>
+  void fields(V& v) {
+    v("train", train, "folder of packed token shards");
+    v("validation", validation, "folder of packed shards held out");
+    v("tokenizer", tokenizer, "tokenizer copied beside the model");
+  }
+};
+
+struct UnitConfig {
+  int64_t sequences = 4, seq_len = 256;
+  template <class V>
+  void fields(V& v) {
+    v("sequences", sequences, "rows of one unit, the logical micro-batch").range(1, 1 << 20);
+    v("seq_len", seq_len, "tokens of a row").range(1, 1 << 24);
+  }
+};
+
+struct BatchConfig {
+  int64_t units = 8;
+  template <class V>
+  void fields(V& v) {
+    v("units", units, "units of one step").range(1, 1 << 20);
+  }
+};
+
+struct OptimizerConfig {
+  std::string name = "adamw";
+  double learning_rate = 3e-4, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1, clip = 1.0;
+  template <class V>
+  void fields(V& v) {
+    v("name", name, "optimiser").choices({"adamw"});
+    v("learning_rate", learning_rate, "peak learning rate").range(0, 10);
+    v("beta1", beta1, "decay of the first moment").range(0, 0.9999999);
+    v("beta2", beta2, "decay of the second moment").range(0, 0.9999999);
+    v("eps", eps, "added to the root of the second moment").range(0, 1);
+    v("weight_decay", weight_decay, "decoupled decay of matrices").range(0, 100);
+    v("clip", clip, "largest gradient norm, 0 for none").range(0, 1e9);
+  }
+};
+
+struct ScheduleConfig {
+  std::string kind = "cosine";
+  int64_t steps = 1000, warmup_steps = 50, decay_steps = 0;
+  double min_ratio = 0.1;
+  template <class V>
+  void fields(V& v) {
+    v("kind", kind, "after the warm-up; wsd holds, then falls over decay_steps")
+        .choices({"cosine", "linear", "constant", "wsd"});
+    v("steps", steps, "steps of the whole run").range(1, 1e12);
+    v("warmup_steps", warmup_steps, "linear steps to the peak").range(0, 1e12);
+    v("decay_steps", decay_steps, "wsd: steps of the final fall").range(0, 1e12);
+    v("min_ratio", min_ratio, "final learning rate over the peak").range(0, 1);
+  }
+};
+
+struct NumericsConfig {
+  std::string compute = "bf16", accumulate = "fixed";
+  bool digest = true;
+  template <class V>
+  void fields(V& v) {
+    v("compute", compute, "dtype of operands and activations").choices({"bf16", "f32"});
+    v("accumulate", accumulate, "gradient sums: 64-bit fixed point, or plain f32 (order-bound)")
+        .choices({"fixed", "f32"});
+    v("digest", digest, "digest of gradients and weights each step");
+  }
+};
+
+struct ParallelConfig {
+  int64_t units_per_pass = 1;
+  std::string recompute = "none";
+  template <class V>
+  void fields(V& v) {
+    v("units_per_pass", units_per_pass, "units whose activations are alive at once").range(1, 1 << 20);
+    v("recompute", recompute, "activations computed again in the backward pass").choices({"none", "block"});
+  }
+};
+
+struct CheckpointConfig {
+  int64_t every = 0, keep = 2;
+  template <class V>
+  void fields(V& v) {
+    v("every", every, "steps between checkpoints, 0 for the last only").range(0, 1e12);
+    v("keep", keep, "checkpoints kept, 0 for all").range(0, 1 << 20);
+  }
+};
+
+struct ValidationConfig {
+  int64_t every = 0, units = 0;
+  template <class V>
+  void fields(V& v) {
+    v("every", every, "steps between validations, 0 for the end only").range(0, 1e12);
+    v("units", units, "units of a validation, 0 for all of the held-out tokens").range(0, 1e12);
+  }
+};
+
+struct TrainConfig {
+  Json model = Json::object();
+  std::string init;
+  DataConfig data;
+  UnitConfig unit;
+  BatchConfig batch;
+  OptimizerConfig optimizer;
+  ScheduleConfig schedule;
+  NumericsConfig numerics;
+  ParallelConfig parallel;
+  CheckpointConfig checkpoint;
+  ValidationConfig validation;
+  std::string objective = "pretrain";
+  int64_t seed = 1;
+  template <class V>
+  void fields(V& v) {
+    v("model", model, "fields of Hugging Face's config.json");
+    v("init", init, "model folder whose weights the run starts from");
+    v.object("data", data);
+    v.object("unit", unit);
+    v.object("batch", batch);
+    v.object("optimizer", optimizer);
+    v.object("schedule", schedule);
+    v.object("numerics", numerics);
+    v.object("parallel", parallel);
+    v.object("checkpoint", checkpoint);
+    v.object("validation", validation);
+    v("objective", objective, "what is trained").choices({"pretrain"});
+    v("seed", seed, "of the initial weights and the data order");
+  }
+};
+
+// The learning rate of step 0.. in double, rounded once by the caller.
+double learning_rate_at(const OptimizerConfig& optimizer, const ScheduleConfig& schedule, int64_t step);
+
+}  // namespace llmctl

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/train/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/basic.h"
+#include "kernels/math.h"
+#include "kernels/optimizer.h"
+
+namespace llmctl {
+namespace {
+
+int64_t tiles_of(const View& v) { return kn::tiles_of(v.rows(), v.cols()); }
+
+template <class Visit>
+void each_param(Parameters& parameters, Visit&& visit) {
+  for (WeightState& w : parameters.all())
+    for (size_t i = 0; i < w.spec.params.size(); ++i) visit(w, w.spec.params[i], i);
+}
+
+}  // namespace
+
+double tree_sum(const double* values, int64_t n) {
+  if (n == 0) return 0.0;
+  if (n == 1) return values[0];
+  const int64_t half = n / 2;
+  return tree_sum(values, half) + tree_sum(values + half, n - half);
+}
+
+Optimizer::Optimizer(Parameters& parameters, Arena& arena, bool digest) : parameters_(parameters), digest_(digest) {
+  int64_t total = 0, largest = 0;
+  each_param(parameters, [&](WeightState& w, const Param&, size_t i) {
+    const int64_t tiles = tiles_of(w.param_rows(w.master, i));
+    total += tiles;
+    largest = std::max(largest, tiles);
+  });
+  norms_ = arena.take(DType::i64, {total});  // f64 by size
+  tile_digests_ = arena.take(DType::i64, {largest, 4});
+  digest_out_ = arena.take(DType::i64, {4});
+}
+
+void Optimizer::clear_gradients(const kn::Exec& exec) {
+  for (WeightState& w : parameters_.all()) {
+    kn::run(kn::Clear{.x = w.grad}, exec);
+    kn::run(kn::Clear{.x = w.overflow}, exec);
+  }
+}
+
+void Optimizer::check_overflow(const std::string& where) const {
+  for (const WeightState& w : parameters_.all())
+    check(*w.overflow.as<int32_t>() == 0, Code::input, "[train] ", where, ": the gradient of ", w.spec.params[0].name,
+          w.spec.params.size() > 1 ? " (or what it is fused with)" : "",
+          " is not finite or too large for fixed point; the weights of the step before are kept");
+}
+
+double Optimizer::grad_norm(float scale, const kn::Exec& exec) {
+  int64_t at = 0;
+  each_param(parameters_, [&](WeightState& w, const Param&, size_t i) {
+    const View g = w.param_rows(w.grad, i);
+    const int64_t tiles = tiles_of(g);
+    kn::run(kn::GradNorm{.grad = g, .scale = scale, .out = View(norms_.as<int64_t>() + at, DType::i64, {tiles})}, exec);
+    at += tiles;
+  });
+  return std::sqrt(tree_sum(norms_.as<double>(), at));
+}
+
+UpdateResult Optimizer::update(const TrainConfig& config, int64_t step, double gradient_scale, const kn::Exec& exec) {
+  const OptimizerConfig& o = config.optimizer;
+  UpdateResult result;
+  result.learning_rate = learning_rate_at(o, config.schedule, step);
+  if (!exec.plan) result.grad_norm = grad_norm(static_cast<float>(gradient_scale), exec);
+  check(std::isfinite(result.grad_norm), Code::input, "[train] step ", step, ": the gradient norm is not finite");
+  double clip = 1.0;
+  if (o.clip > 0 && result.grad_norm > o.clip) clip = o.clip / (result.grad_norm + 1e-6);
+  const auto t = step + 1;
+  each_param(parameters_, [&](WeightState& w, const Param& p, size_t i) {
+    kn::AdamW op{.grad = w.param_rows(w.grad, i), .master = w.param_rows(w.master, i), .m = w.param_rows(w.m, i),
+                 .v = w.param_rows(w.v, i)};
+    op.scale = static_cast<float>(gradient_scale * clip);
+    op.lr = static_cast<float>(result.learning_rate);
+    op.beta1 = static_cast<float>(o.beta1);
+    op.beta2 = static_cast<float>(o.beta2);
+    op.eps = static_cast<float>(o.eps);
+    op.decay = p.decay ? static_cast<float>(o.weight_decay) : 0.0f;
+    op.bias1 = static_cast<float>(1.0 - kn::powint64(o.beta1, t));
+    op.bias2 = static_cast<float>(1.0 - kn::powint64(o.beta2, t));
+    op.digest_key = digest_of(p.name).low;
+    if (digest_) {
+      op.tile_digests = rows_of(tile_digests_, 0, tiles_of(op.master));
+      op.digest = digest_out_;
+      kn::run(kn::Clear{.x = digest_out_}, exec);
+    }
+    kn::run(op, exec);
+    if (!digest_ || exec.plan) return;
+    const auto* d = digest_out_.as<uint64_t>();
+    result.digests.push_back({p.name, {d[0], d[1]}, {d[2], d[3]}});
+  });
+  parameters_.refresh(exec);
+  return result;
+}
+
+}  // namespace llmctl

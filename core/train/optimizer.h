@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// The end of a step: gradient norm, clipping, AdamW with the digest, and the new compute copy.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/base/digest.h"
+#include "core/nn/parameters.h"
+#include "core/train/config.h"
+
+namespace llmctl {
+
+struct TensorDigest {
+  std::string name;
+  Digest weights, gradient;
+};
+
+struct UpdateResult {
+  double grad_norm = 0;  // before clipping
+  double learning_rate = 0;
+  std::vector<TensorDigest> digests;  // empty when switched off
+};
+
+class Optimizer {
+ public:
+  // Scratch is taken from `arena` (planned with the rest).
+  Optimizer(Parameters& parameters, Arena& arena, bool digest);
+
+  void clear_gradients(const kn::Exec& exec);
+  // Error{input} naming the first tensor whose gradient overflowed or was not finite.
+  void check_overflow(const std::string& where) const;
+  // gradient_scale turns the accumulated sums into the mean gradient. step counts from 0.
+  UpdateResult update(const TrainConfig& config, int64_t step, double gradient_scale, const kn::Exec& exec);
+
+ private:
+  double grad_norm(float scale, const kn::Exec& exec);
+  Parameters& parameters_;
+  bool digest_;
+  View norms_;         // f64 tiles of all tensors, as i64
+  View tile_digests_;  // i64 (tiles of the largest tensor, 4)
+  View digest_out_;    // i64 (4)
+};
+
+// Balanced binary tree over [0, n): the order does not depend on who computed what.
+double tree_sum(const double* values, int64_t n);
+
+}  // namespace llmctl

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/train/run.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <fstream>
+
+#include "core/base/signal.h"
+#include "core/models/score.h"
+#include "core/train/report.h"
+#include "core/train/tensorboard.h"
+
+namespace llmctl {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+Json json_of(const StepResult& r) {
+  Json tensors = Json::array();
+  for (const TensorDigest& t : r.tensors) {
+    Digest d = t.gradient;
+    d += t.weights;
+    tensors.push_back(d.hex());
+  }
+  Json line = {{"step", r.step},
+               {"loss", r.loss},
+               {"learning_rate", r.learning_rate},
+               {"grad_norm", r.grad_norm},
+               {"targets", r.targets}};
+  Json digest = {{"batch", r.batch.hex()}};
+  if (!r.tensors.empty()) {
+    digest["gradient"] = r.gradient.hex();
+    digest["weights"] = r.weights.hex();
+  }
+  line["digest"] = digest;
+  if (!r.tensors.empty()) line["tensors"] = tensors;
+  return line;
+}
+
+// metrics.jsonl without the lines of steps at or after `step`: what a resume appends to.
+void cut_metrics(const fs::path& file, int64_t step) {
+  std::ifstream in(file);
+  std::string kept, line;
+  while (std::getline(in, line)) {
+    const Json json = Json::parse(line, nullptr, false);
+    if (json.is_object() && json.contains("step") && json["step"].is_number_integer() &&
+        json["step"].get<int64_t>() < step)
+      kept += line + "\n";
+  }
+  in.close();
+  write_file(file, kept, true);
+}
+
+void write_run_json(const RunInputs& in, const Model& model) {
+  Json tensors = Json::array();
+  for (const WeightState& w : model.parameters().all())
+    for (const Param& p : w.spec.params) tensors.push_back(p.name);
+  Json run = in.provenance;
+  run["config"] = in.resolved_config;
+  run["numerics"] = 1;
+  run["data_digest"] = in.train->digest();
+  run["parameters"] = parameter_count(model.parameters().table());
+  run["tensors"] = tensors;
+  write_file(in.folder / "run.json", run.dump(2) + "\n", true);
+}
+
+class Run {
+ public:
+  Run(const RunInputs& in, const kn::Exec& exec, Log& log)
+      : in_(in), exec_(exec), log_(log), trainer_(in.config, in.spec, exec) {}
+
+  RunResult go() {
+    prepare();
+    const int64_t steps = in_.config.schedule.steps;
+    Progress progress(log_, "training", "steps", static_cast<uint64_t>(steps));
+    for (int64_t step = first_; step < steps && !result_.interrupted; ++step) {
+      one_step(step, progress);
+      const bool last = step + 1 == steps;
+      result_.interrupted = !last && (interrupted() || (in_.stop_after > 0 && step + 1 >= in_.stop_after));
+      const int64_t every = in_.config.checkpoint.every;
+      if (last || result_.interrupted || (every > 0 && (step + 1) % every == 0)) save(step + 1);
+    }
+    progress.finish();
+    finish();
+    return result_;
+  }
+
+ private:
+  void prepare() {
+    const fs::path metrics = in_.folder / "metrics.jsonl";
+    const bool exists = fs::exists(in_.folder / "run.json");
+    check(!exists || in_.resume, Code::usage, "[train] ", in_.folder.string(),
+          " holds a run: continue it with --resume, or name another folder");
+    fs::create_directories(in_.folder);
+    for (const MemoryLine& line : trainer_.plan())
+      log_.line(fmt::format("memory: {:<32} {}", line.what, human_bytes(line.bytes)));
+    trainer_.allocate();
+    std::optional<fs::path> from;
+    if (in_.resume)
+      from = latest_checkpoint(in_.folder, in_.config.schedule.steps, [&](const std::string& w) { log_.warning(w); });
+    if (from) {
+      const CheckpointState s = load_checkpoint(*from, trainer_.model(), exec_);
+      check(s.data_digest == in_.train->digest(), Code::input, "[train] the data has digest ", in_.train->digest(),
+            ", the run was on ", s.data_digest);
+      first_ = s.step;
+      tokens_ = s.tokens;
+      last_weights_ = s.weights_digest;
+      log_.line(fmt::format("resuming at step {} from {}", first_, from->string()));
+      if (fs::exists(metrics)) cut_metrics(metrics, first_);
+    } else {
+      start_weights();
+      write_file(metrics, "", true);
+    }
+    if (!exists || !from) write_run_json(in_, trainer_.model());
+    metrics_.open(metrics, std::ios::app);
+    check(metrics_.good(), Code::io, "[train] cannot write ", metrics.string());
+    events_ = std::make_unique<EventWriter>(in_.folder / "events", first_);
+    peak_ = measure_peak(in_.spec.compute, exec_);
+    const DecoderConfig& c = in_.spec.config;
+    flops_ = training_flops_per_token(c, trainer_.model().parameters().table(), in_.config.unit.seq_len);
+  }
+
+  void start_weights() {
+    if (in_.config.init.empty()) return trainer_.model().initialise(in_.config.seed);
+    trainer_.model().load(TensorStore(in_.config.init));
+  }
+
+  void one_step(int64_t step, Progress& progress) {
+    const auto start = Clock::now();
+    const StepResult r = trainer_.step(*in_.train, step);
+    const double seconds = seconds_since(start);
+    tokens_ += r.tokens;
+    trained_ += r.tokens;
+    busy_ += seconds;
+    result_.steps = step + 1;
+    result_.train_loss = r.loss;
+    if (!r.tensors.empty()) last_weights_ = r.weights.hex();
+    Json line = json_of(r);
+    line["tokens"] = tokens_;
+    line["seconds"] = seconds;
+    line["tokens_per_second"] = static_cast<double>(r.tokens) / seconds;
+    line["of_peak"] = flops_ * static_cast<double>(r.tokens) / seconds / peak_;
+    const int64_t every = in_.config.validation.every;
+    const bool last = step + 1 == in_.config.schedule.steps;
+    if (in_.validation && (last || (every > 0 && (step + 1) % every == 0))) {
+      result_.val_loss = validate();
+      result_.validated = true;
+      line["val_loss"] = result_.val_loss;
+      events_->scalar(step, "val_loss", static_cast<float>(result_.val_loss));
+      log_.line(fmt::format("step {}: train loss {:.4f}, validation loss {:.4f}", step + 1, r.loss, result_.val_loss));
+    }
+    record(line, r, step);
+    if (progress.due())
+      progress.update(static_cast<uint64_t>(step + 1),
+                      fmt::format("loss {:.4f}  {} tokens/s  {:.0f} % of peak", r.loss,
+                                  short_count(static_cast<double>(trained_) / busy_),
+                                  100 * flops_ * static_cast<double>(trained_) / busy_ / peak_));
+  }
+
+  void record(const Json& line, const StepResult& r, int64_t step) {
+    metrics_ << line.dump() << "\n";
+    metrics_.flush();
+    check(metrics_.good(), Code::io, "[train] cannot write metrics.jsonl: is the disk full?");
+    events_->scalar(step, "loss", static_cast<float>(r.loss));
+    events_->scalar(step, "learning_rate", static_cast<float>(r.learning_rate));
+    events_->scalar(step, "grad_norm", static_cast<float>(r.grad_norm));
+    events_->flush();
+  }
+
+  double validate() {
+    int64_t units = in_.validation_units;
+    if (in_.config.validation.units > 0) units = std::min(units, in_.config.validation.units);
+    return mean_loss(trainer_.model(), *in_.validation, units, in_.config.unit.sequences * in_.config.unit.seq_len,
+                     exec_);
+  }
+
+  void save(int64_t steps) {
+    const CheckpointState state{steps, tokens_, in_.train->digest(), last_weights_};
+    result_.checkpoint =
+        save_checkpoint(in_.folder, trainer_.model(), state, in_.config.checkpoint.keep, in_.extra_model_files);
+  }
+
+  void finish() {
+    result_.seconds = busy_;
+    result_.tokens_per_second = busy_ > 0 ? static_cast<double>(trained_) / busy_ : 0;
+    result_.digest = last_weights_;
+    if (result_.checkpoint.empty())  // resumed when nothing was left to do
+      if (auto c = latest_checkpoint(in_.folder, in_.config.schedule.steps, nullptr)) result_.checkpoint = *c;
+    metrics_.close();
+    write_file(in_.folder / "report.html", render_report(report_of_run(in_.folder)), true);
+  }
+
+  const RunInputs& in_;
+  const kn::Exec& exec_;
+  Log& log_;
+  Trainer trainer_;
+  RunResult result_;
+  int64_t first_ = 0, tokens_ = 0, trained_ = 0;
+  double busy_ = 0, peak_ = 1, flops_ = 0;
+  std::string last_weights_;
+  std::ofstream metrics_;
+  std::unique_ptr<EventWriter> events_;
+};
+
+}  // namespace
+
+RunResult train_run(const RunInputs& inputs, const kn::Exec& exec, Log& log) { return Run(inputs, exec, log).go(); }
+
+double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t max_tokens, const kn::Exec& exec) {
+  Scorer scorer(model, max_tokens, exec);
+  double sum = 0;
+  int64_t count = 0;
+  Batch b;
+  for (int64_t u = 0; u < units; ++u) {
+    source.read(0, u, b);
+    scorer.batch().clear();
+    for (int64_t r = 0; r < b.rows; ++r) {
+      const auto at = static_cast<size_t>(r * b.seq), n = static_cast<size_t>(b.seq);
+      scorer.batch().add_row(std::span(b.tokens).subspan(at, n), std::span(b.targets).subspan(at, n),
+                             b.doc_starts[static_cast<size_t>(r)]);
+    }
+    const View loss = scorer.losses();
+    for (int64_t i = 0; i < b.rows * b.seq; ++i)
+      if (b.targets[static_cast<size_t>(i)] >= 0) sum += static_cast<double>(loss.as<float>()[i]), ++count;
+  }
+  check(count > 0, Code::input, "[validate] the held-out data has no target");
+  return sum / static_cast<double>(count);
+}
+
+}  // namespace llmctl

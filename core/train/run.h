@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// A training run as a folder: run.json, metrics.jsonl, checkpoints/, report.html, events/.
+//
+// metrics.jsonl, one object per step, keys never renamed: step, loss (nats per target), val_loss
+// (when validated after the step), learning_rate, grad_norm (before clipping), tokens (since the
+// start of the run), targets (of the step), seconds, tokens_per_second, of_peak (model FLOPs over the
+// machine's measured peak, 6 per weight and token plus causal attention), digest {batch, gradient,
+// weights} and tensors (per tensor, in the order of run.json's "tensors": the sum of its gradient's
+// and weights' digests).
+#pragma once
+
+#include <functional>
+
+#include "core/base/progress.h"
+#include "core/train/checkpoint.h"
+#include "core/train/trainer.h"
+
+namespace llmctl {
+
+struct RunInputs {
+  TrainConfig config;
+  Json resolved_config;             // as it will be written
+  Json provenance = Json::object();  // command line, build id, digests of inputs
+  ModelSpec spec;
+  const BatchSource* train = nullptr;
+  const BatchSource* validation = nullptr;  // none: no validation
+  int64_t validation_units = 0;
+  std::function<void(const fs::path&)> extra_model_files;
+  fs::path folder;
+  bool resume = false;
+  int64_t stop_after = 0;  // steps after which to save and stop as if interrupted; 0: never
+};
+
+struct RunResult {
+  int64_t steps = 0;
+  double train_loss = 0, val_loss = 0, tokens_per_second = 0, seconds = 0;
+  bool validated = false, interrupted = false;
+  std::string digest;  // of the weights after the last step
+  fs::path checkpoint;
+};
+
+// Trains to config.schedule.steps. A SIGINT or SIGTERM saves a checkpoint after the current step and
+// sets `interrupted`. Error{usage} when the folder holds a run and neither resume nor overwrite was
+// asked for.
+RunResult train_run(const RunInputs& inputs, const kn::Exec& exec, Log& log);
+
+// Mean negative log-likelihood in nats over the targets of `units` units of a source.
+double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t max_tokens, const kn::Exec& exec);
+
+// Multiply-adds counted as two: 6 per matrix weight and token, plus causal attention.
+double training_flops_per_token(const DecoderConfig& config, const Table& table, int64_t seq);
+// The machine's measured register peak in FLOP/s for the dtype.
+double measure_peak(DType dtype, const kn::Exec& exec);
+
+}  // namespace llmctl

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// One training step and the memory it lives in. The step is a pure function of the state (masters,
+// moments), the config and the step number; what decides bits is logical (units), what does not
+// (threads, instruction set, units per pass) is free.
+#pragma once
+
+#include <memory>
+
+#include "core/models/model.h"
+#include "core/nn/token_batch.h"
+#include "core/train/batch.h"
+#include "core/train/optimizer.h"
+
+namespace llmctl {
+
+struct StepResult {
+  int64_t step = 0;
+  double loss = 0;  // mean over the step's targets, nats
+  int64_t tokens = 0, targets = 0;
+  double grad_norm = 0, learning_rate = 0;
+  Digest batch, gradient, weights;  // sums over tensors
+  std::vector<TensorDigest> tensors;
+};
+
+struct MemoryLine {
+  std::string what;
+  int64_t bytes = 0;
+};
+
+class Trainer {
+ public:
+  // Plans everything; maps nothing. References are kept.
+  Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec);
+  // Where the memory goes, planned: sums to what the process will hold beside itself.
+  std::vector<MemoryLine> plan() const;
+  // Maps memory. Then load or initialise the model, and step.
+  void allocate();
+
+  Model& model() { return *model_; }
+  Optimizer& optimizer() { return *optimizer_; }
+  // Error{input} when a loss or gradient is not finite: before any weight has changed.
+  StepResult step(const BatchSource& source, int64_t step);
+  // The gradient sums alone, without the update: mean loss in `result`; for tests.
+  double accumulate(const BatchSource& source, int64_t step, StepResult& result);
+
+ private:
+  void place_batch();
+  void pass(const std::vector<Batch>& units, std::vector<double>& unit_losses, const kn::Exec& exec);
+  int64_t unit_tokens() const { return config_.unit.sequences * config_.unit.seq_len; }
+  // 2^k near the tokens of a unit: backward carries losses times 2^-k.
+  int scale_exponent() const;
+
+  const TrainConfig& config_;
+  const kn::Exec& exec_;
+  std::unique_ptr<Model> model_;
+  Arena batch_arena_, step_arena_, optimizer_arena_;
+  std::unique_ptr<BatchBuilder> builder_;
+  std::unique_ptr<Optimizer> optimizer_;
+};
+
+}  // namespace llmctl

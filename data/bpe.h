@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Byte-pair encoding of one piece: start from single symbols, then always join the pair of lowest
+// rank, leftmost first (Sennrich et al. 2016, arXiv 1508.07909; ties as in Hugging Face tokenizers).
+// Short pieces are scanned, long ones use a heap: O(n log n) for any text.
+// Threads: const after construction.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace llmctl {
+
+struct StringHash {
+  using is_transparent = void;
+  size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
+};
+using StringIds = std::unordered_map<std::string, int32_t, StringHash, std::equal_to<>>;
+
+struct Merge {
+  int32_t rank = -1, id = -1;  // rank -1: no merge
+};
+
+// Open-addressing map from a pair of ids to its merge.
+class MergeTable {
+ public:
+  explicit MergeTable(size_t merges = 0);
+  void set(int32_t left, int32_t right, Merge merge);  // the last one set counts
+  Merge find(int32_t left, int32_t right) const;
+
+ private:
+  size_t slot_of(uint64_t key) const;
+  std::vector<uint64_t> keys_;
+  std::vector<Merge> values_;
+  int shift_ = 0;
+};
+
+struct Bpe {
+  bool byte_level = false;     // symbols are bytes; else code points
+  bool byte_fallback = false;  // unknown code points become <0xNN> bytes
+  bool fuse_unk = false, ignore_merges = false;
+  int32_t unk = -1;
+  std::array<int32_t, 256> byte_ids{};  // -1: not in the vocabulary
+  StringIds ids;                        // the bytes of a piece to its id
+  MergeTable merges;
+
+  // Appends the ids of one piece. Error{input} for a symbol the vocabulary cannot spell.
+  void encode(std::string_view piece, std::vector<int32_t>& out) const;
+
+ private:
+  void symbols_of_bytes(std::string_view piece, std::vector<int32_t>& out) const;
+  void symbols_of_text(std::string_view piece, std::vector<int32_t>& out) const;
+};
+
+// Joins in place.
+void merge_symbols(const MergeTable& merges, std::vector<int32_t>& symbols);
+
+}  // namespace llmctl

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Text to ids and back. One class for every kind of vocabulary; what a file asks for that we do
+// not do exactly is refused by name (Error{unsupported}), never approximated.
+// Threads: const methods may be called from many threads at once.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/file.h"
+#include "core/base/json.h"
+
+namespace llmctl {
+
+struct EncodeOptions {
+  bool add_special = true;     // what the template adds (BOS, EOS)
+  bool parse_special = false;  // text that looks like a special token becomes one; else it is text
+};
+
+class Tokenizer {
+ public:
+  // A model folder, tokenizer.json or the JSON itself. Error{input|unsupported}.
+  static Tokenizer load(const fs::path& path);
+  static Tokenizer from_json(const Json& tokenizer_json, const Json& tokenizer_config);
+  // Writes tokenizer.json and tokenizer_config.json into a folder.
+  void save(const fs::path& folder) const;
+
+  std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
+  // Exact bytes. Special tokens are left out when skip_special.
+  std::string decode(const std::vector<int32_t>& ids, bool skip_special = true) const;
+  // The bytes one id adds when it follows other tokens.
+  std::string piece(int32_t id) const;
+
+  int64_t vocab_size() const;  // largest id + 1
+  std::optional<int32_t> id_of(std::string_view token) const;
+  std::string token_of(int32_t id) const;  // as spelled in the vocabulary
+  bool is_special(int32_t id) const;
+  std::optional<int32_t> bos() const;
+  std::optional<int32_t> eos() const;
+  std::string chat_template() const;  // "" when the folder has none
+  std::string digest() const;         // of the vocabulary and the pipeline
+
+  struct State;  // defined inside the data room
+
+ private:
+  friend class StreamDecoder;
+  std::shared_ptr<const State> state_;
+};
+
+// Ids one by one to text that never ends inside a UTF-8 code point: an incomplete tail is held
+// back until it completes or finish() is called (then U+FFFD replaces it).
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = true);
+  ~StreamDecoder();
+  StreamDecoder(StreamDecoder&&) noexcept;
+  std::string push(int32_t id);
+  std::string finish();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace llmctl

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// The machine's arithmetic limit: FMAs (f32) or pair products (bf16) on registers alone.
+#pragma once
+
+#include "kernels/op.h"
+
+namespace llmctl::kn {
+
+// Each of flops.size() tasks runs `iterations` rounds of independent chains and adds the operations
+// it did to its place of flops (i64); sink (tasks) f32 keeps them from being optimised away. The
+// caller times run(). bits: none
+struct PeakProbe {
+  static constexpr const char* kName = "peak_probe";
+  DType dtype = DType::f32;
+  int64_t iterations = 1;
+  View sink, flops;
+  void check() const;
+};
+KN_OP(PeakProbe)
+
+}  // namespace llmctl::kn

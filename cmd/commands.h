@@ -33,6 +33,14 @@
 // row(name, one line for --help)
 #define LLMCTL_COMMANDS(row)                                       \
   row(completion, "print a completion script for bash, zsh or fish") \
+  row(chat, "talk to a model in the terminal") \
+  row(generate, "continue a prompt") \
+  row(reproduce, "replay a run and compare it step by step, bit for bit") \
+  row(serve, "the HTTP server, OpenAI API") \
+  row(tokenize, "train a tokenizer, encode, decode, pack") \
+  row(train, "train a model into a run folder") \
+  row(bench, "ours against the machine's limit") \
+  row(model, "inspect, compare, convert and plan models") \
   row(moderate, "risk scores of texts, and the classifier behind them")
 
 namespace llmctl {

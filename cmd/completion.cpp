@@ -20,7 +20,8 @@ void collect(const CLI::App& app, const std::string& path, std::vector<Node>& ou
 
 std::string words_of(const CLI::App& app) {
   std::string out;
-  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) out += sub->get_name() + " ";
+  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; }))
+    out += sub->get_name() + " ";
   for (const std::string& name : flag_names(app)) out += name + " ";
   if (!out.empty()) out.pop_back();
   return out;
@@ -59,7 +60,8 @@ std::string zsh_script(const std::vector<Node>& nodes) {
 
 std::string quoted(const std::string& text) {
   std::string out = "'";
-  for (char c : text) out += c == '\'' ? std::string("\\'") : c == '\\' ? std::string("\\\\") : std::string(1, c);
+  for (char c : text)
+    out += c == '\'' ? std::string("\\'") : c == '\\' ? std::string("\\\\") : std::string(1, c);
   return out + "'";
 }
 
@@ -75,7 +77,8 @@ std::string fish_script(const std::vector<Node>& nodes) {
       "  test \"$at[1..$argv[1]]\" = \"$argv[2..-1]\"\n"
       "end\n";
   for (const Node& node : nodes) {
-    size_t depth = node.path.empty() ? 0 : 1 + static_cast<size_t>(std::count(node.path.begin(), node.path.end(), ' '));
+    size_t depth =
+        node.path.empty() ? 0 : 1 + static_cast<size_t>(std::count(node.path.begin(), node.path.end(), ' '));
     std::string start = "complete -c llmctl -n ";
     std::string here = depth == 0 ? "'test (count (commandline -opc)) -eq 1'"
                                   : "'__llmctl_at " + std::to_string(depth) + " " + node.path + "'";
@@ -91,7 +94,9 @@ std::string fish_script(const std::vector<Node>& nodes) {
 int completion(const std::string& shell, const CLI::App& root, Common& common) {
   std::vector<Node> nodes;
   collect(root, "", nodes);
-  std::string script = shell == "bash" ? bash_script(nodes) : shell == "zsh" ? zsh_script(nodes) : fish_script(nodes);
+  std::string script = shell == "bash"  ? bash_script(nodes)
+                       : shell == "zsh" ? zsh_script(nodes)
+                                        : fish_script(nodes);
   print_result(common, {{"shell", shell}, {"script", script}}, script);
   return 0;
 }
@@ -100,7 +105,9 @@ int completion(const std::string& shell, const CLI::App& root, Common& common) {
 
 void add_completion(CLI::App& app, Common& common) {
   auto shell = std::make_shared<std::string>();
-  app.add_option("shell", *shell, "bash, zsh or fish")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  app.add_option("shell", *shell, "bash, zsh or fish")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
   examples(app, {"llmctl completion bash > ~/.local/share/bash-completion/completions/llmctl",
                  "llmctl completion fish > ~/.config/fish/completions/llmctl.fish"});
   on_run(app, common, [shell, &app, &common] { return completion(*shell, *app.get_parent(), common); });

@@ -24,7 +24,9 @@ CLI::Option* declare(CLI::App& app, const Field& field, std::string& text) {
   return option;
 }
 
-bool stops_flags(const std::string& argument) { return argument == "--"; }
+bool stops_flags(const std::string& argument) {
+  return argument == "--";
+}
 
 // Whether the person gave this option, in any of its spellings.
 bool given(const CLI::Option& option, const std::vector<std::string>& arguments) {
@@ -130,9 +132,10 @@ std::vector<Assignment> from_file(const std::vector<std::string>& arguments) {
 
 // "--name=" as typed gets its empty value as a word of its own (see push()).
 void push_typed(CLI::App& app, std::string& argument, std::vector<std::string>& out) {
-  bool empty_value = argument.size() > 3 && argument.rfind("--", 0) == 0 &&
-                     argument.find('=') == argument.size() - 1;
-  CLI::Option* option = empty_value ? app.get_option_no_throw(argument.substr(0, argument.size() - 1)) : nullptr;
+  bool empty_value =
+      argument.size() > 3 && argument.rfind("--", 0) == 0 && argument.find('=') == argument.size() - 1;
+  CLI::Option* option =
+      empty_value ? app.get_option_no_throw(argument.substr(0, argument.size() - 1)) : nullptr;
   bool split = option && option->get_expected_max() > 0;
   if (split) argument.pop_back();
   out.push_back(argument);

@@ -27,13 +27,15 @@ std::string usage_text(CLI::App& leaf, const CLI::ParseError& e, const std::vect
   std::string text = e.what(), near;
   bool wrong_word = words < typed.size() && typed[words].rfind("-", 0) != 0;
   std::vector<std::string> objects;
-  for (const CLI::App* app : leaf.get_subcommands([](CLI::App*) { return true; })) objects.push_back(app->get_name());
+  for (const CLI::App* app : leaf.get_subcommands([](CLI::App*) { return true; }))
+    objects.push_back(app->get_name());
   if (wrong_word && !objects.empty()) {
     text = typed[words] + (words == 0 ? ": no such verb" : ": no such object");
     near = closest_name(typed[words], objects);
   } else if (dynamic_cast<const CLI::ExtrasError*>(&e)) {
     auto unknown_flag = [&](const std::string& argument) {
-      return argument.rfind("--", 0) == 0 && !leaf.get_option_no_throw(argument.substr(0, argument.find('=')));
+      return argument.rfind("--", 0) == 0 &&
+             !leaf.get_option_no_throw(argument.substr(0, argument.find('=')));
     };
     auto at = std::find_if(typed.begin(), typed.end(), unknown_flag);
     if (at != typed.end()) {
@@ -92,4 +94,6 @@ int guarded(int argc, char** argv) {
 }  // namespace
 }  // namespace llmctl
 
-int main(int argc, char** argv) { return llmctl::guarded(argc, argv); }
+int main(int argc, char** argv) {
+  return llmctl::guarded(argc, argv);
+}

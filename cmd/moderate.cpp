@@ -66,8 +66,8 @@ class TextReader {
 };
 
 // Verdicts of many texts as lines, in order.
-std::string verdict_lines(const TextClassifier& model, const std::vector<std::string>& texts, const kn::Exec& exec,
-                          int64_t& flagged) {
+std::string verdict_lines(const TextClassifier& model, const std::vector<std::string>& texts,
+                          const kn::Exec& exec, int64_t& flagged) {
   std::vector<ModerationVerdict> verdicts(texts.size());
   kn::parallel_for(exec, static_cast<int64_t>(texts.size()), [&](int64_t i) {
     verdicts[static_cast<size_t>(i)] = moderate(model, texts[static_cast<size_t>(i)]);
@@ -180,15 +180,17 @@ Json measures_json(const TrainedClassifier& t) {
 }
 
 std::string measures_table(const TrainedClassifier& t) {
-  std::string out = fmt::format("{:<24} {:>9} {:>7} {:>7} {:>9} {:>9} {:>7}\n", "category", "positives", "AUROC",
-                                "ECE", "threshold", "precision", "recall");
+  std::string out = fmt::format("{:<24} {:>9} {:>7} {:>7} {:>9} {:>9} {:>7}\n", "category", "positives",
+                                "AUROC", "ECE", "threshold", "precision", "recall");
   for (const CategoryMeasures& c : t.categories) {
     const std::string area = c.auroc < 0 ? "-" : fmt::format("{:.4f}", c.auroc);
     out += fmt::format("{:<24} {:>9} {:>7} {:>7.4f} {:>9.3f} {:>9.3f} {:>7.3f}\n", c.category,
                        c.positives_measured, area, c.ece, c.threshold, c.at.precision(), c.at.recall());
   }
-  return out + fmt::format("calibration error (ECE, 15 bins) {:.4f} over {} texts kept apart; {} trained, {} calibrated",
-                           t.ece, t.measured, t.trained, t.calibrated);
+  return out +
+         fmt::format(
+             "calibration error (ECE, 15 bins) {:.4f} over {} texts kept apart; {} trained, {} calibrated",
+             t.ece, t.measured, t.trained, t.calibrated);
 }
 
 Json digests_of(const std::vector<std::string>& inputs) {
@@ -201,8 +203,10 @@ Json digests_of(const std::vector<std::string>& inputs) {
 int train(TrainOptions& o, Common& common) {
   o.flags->resolve(o.file);
   ModerateTrainConfig& config = o.config;
-  check(!config.source.inputs.empty(), Code::usage, "[moderate] no training data: set \"data\" in the config");
-  check(!config.output.empty(), Code::usage, "[moderate] no folder for the model: set \"output\" in the config");
+  check(!config.source.inputs.empty(), Code::usage,
+        "[moderate] no training data: set \"data\" in the config");
+  check(!config.output.empty(), Code::usage,
+        "[moderate] no folder for the model: set \"output\" in the config");
   check(o.force || !fs::exists(config.output), Code::usage, "[moderate] ", config.output,
         " exists already; give --force to replace it");
   Runtime runtime(common);
@@ -212,17 +216,17 @@ int train(TrainOptions& o, Common& common) {
                               data.categories.size(), seconds_since(start)));
   const TrainedClassifier trained = train_classifier(data, config.training, runtime.exec, interrupted);
   const Json measures = measures_json(trained);
-  save_classifier(trained.model,
-                  {{"config", o.flags->write()},
-                   {"inputs", digests_of(config.source.inputs)},
-                   {"measures", measures}},
-                  config.output, o.force);
+  save_classifier(
+      trained.model,
+      {{"config", o.flags->write()}, {"inputs", digests_of(config.source.inputs)}, {"measures", measures}},
+      config.output, o.force);
   Json result = {{"output", config.output}};
   result.update(measures);
   result["seconds"] = seconds_since(start);
   result["digest"] = trained.model.digest();
-  print_result(common, result,
-               measures_table(trained) + fmt::format("\n{} written in {:.1f} s", config.output, seconds_since(start)));
+  print_result(
+      common, result,
+      measures_table(trained) + fmt::format("\n{} written in {:.1f} s", config.output, seconds_since(start)));
   return 0;
 }
 
@@ -247,8 +251,9 @@ void add_moderate(CLI::App& app, Common& common) {
   app.add_option("--output", o->output, "file for one JSON line per text (default: stdout)");
   app.add_option("--model", o->model, "folder written by `moderate train`");
   app.add_flag("--force", o->force, "replace the output file");
-  examples(app, {"llmctl moderate --model out/guard --text 'how do I bake bread?'",
-                 "llmctl moderate --model out/guard --input chats.jsonl --field prompt --output verdicts.jsonl"});
+  examples(app,
+           {"llmctl moderate --model out/guard --text 'how do I bake bread?'",
+            "llmctl moderate --model out/guard --input chats.jsonl --field prompt --output verdicts.jsonl"});
   on_run(app, common, [o, text, &common] {
     o->has_text = text->count() > 0;
     return score(*o, common);

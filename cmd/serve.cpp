@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // `llmctl serve`: models behind the OpenAI-compatible HTTP server.
-#include "serve/server.h"
-
 #include <algorithm>
 #include <chrono>
 #include <ctime>
@@ -11,6 +9,7 @@
 #include "core/base/digest.h"
 #include "core/engine/load.h"
 #include "safety/moderation.h"
+#include "serve/server.h"
 
 namespace llmctl {
 namespace {
@@ -54,7 +53,8 @@ std::string fingerprint_of(const fs::path& folder) {
   Digest sum;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (entry.path().extension() != ".safetensors" && name != "config.json" && name != "tokenizer.json") continue;
+    if (entry.path().extension() != ".safetensors" && name != "config.json" && name != "tokenizer.json")
+      continue;
     const Digest file = digest_of_file(entry.path());
     sum += digest_of(name + file.hex());
   }
@@ -86,8 +86,8 @@ std::vector<std::string> served_names(const ServeOptions& o) {
   if (names.empty())
     for (const auto& folder : o.models) names.push_back(name_of_folder(folder));
   for (size_t i = 0; i < names.size(); ++i)
-    check(std::count(names.begin(), names.end(), names[i]) == 1, Code::usage, "[serve] two models are named '",
-          names[i], "', tell them apart with --model-name");
+    check(std::count(names.begin(), names.end(), names[i]) == 1, Code::usage,
+          "[serve] two models are named '", names[i], "', tell them apart with --model-name");
   return names;
 }
 
@@ -144,17 +144,22 @@ void add_serve(CLI::App& app, Common& common) {
   app.add_option("--model-name", o->names, "name clients use, once per model; the folder's name otherwise");
   app.add_option("--api-key", o->api_key, "key that every route but /health, /metrics and /version asks for");
   app.add_option("--moderation", o->moderation, "classifier folder for /v1/moderations");
-  app.add_option("--context", o->context, "longest sequence in tokens; 0: the model's")->check(CLI::NonNegativeNumber);
+  app.add_option("--context", o->context, "longest sequence in tokens; 0: the model's")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--max-batch", o->max_batch, "requests decoded together")->check(CLI::Range(1, 4096));
-  app.add_option("--max-waiting", o->max_waiting, "requests queued before 503")->check(CLI::Range(1, 1 << 20));
-  app.add_option("--kv-memory", o->kv_memory, "memory for keys and values, 512MB or 2GB; 0: by batch and context")
+  app.add_option("--max-waiting", o->max_waiting, "requests queued before 503")
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--kv-memory", o->kv_memory,
+                 "memory for keys and values, 512MB or 2GB; 0: by batch and context")
       ->transform(CLI::AsSizeValue(false));
-  app.add_option("--max-body", o->max_body, "largest request body, 8MB for example")->transform(CLI::AsSizeValue(false));
+  app.add_option("--max-body", o->max_body, "largest request body, 8MB for example")
+      ->transform(CLI::AsSizeValue(false));
   app.add_option("--cors-origin", o->cors_origin, "origin that browsers may call from; '' for none");
   app.add_option("--http-threads", o->http_threads, "threads for connections")->check(CLI::Range(1, 256));
   app.add_option("--drain-seconds", o->drain_seconds, "how long SIGTERM waits for running requests")
       ->check(CLI::Range(0.0, 86400.0));
-  app.add_option("--idle-seconds", o->idle_seconds, "how long an idle connection is kept")->check(CLI::Range(0.1, 86400.0));
+  app.add_option("--idle-seconds", o->idle_seconds, "how long an idle connection is kept")
+      ->check(CLI::Range(0.1, 86400.0));
   app.add_option("--slow-seconds", o->slow_seconds, "time for a slow client to send a body or take a reply")
       ->check(CLI::Range(0.1, 86400.0));
   examples(app, {"llmctl serve out/model --port 8080",

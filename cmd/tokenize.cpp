@@ -16,7 +16,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 uint64_t size_of(const std::vector<fs::path>& inputs) {
   uint64_t bytes = 0;
@@ -96,14 +98,17 @@ int train(const TrainOptions& o, Common& common) {
   tokenizer.save(folder.path());
   folder.commit();
   if (tokenizer.vocab_size() < o.bpe.vocab_size)
-    common.log.warning(fmt::format("the text gives only {} tokens of the {} asked for", tokenizer.vocab_size(),
-                                   o.bpe.vocab_size));
+    common.log.warning(fmt::format("the text gives only {} tokens of the {} asked for",
+                                   tokenizer.vocab_size(), o.bpe.vocab_size));
   const double seconds = seconds_since(start);
   print_result(common,
-               {{"vocab_size", tokenizer.vocab_size()}, {"bytes", pieces.bytes()}, {"seconds", seconds},
-                {"digest", tokenizer.digest()}, {"output", o.output}},
-               fmt::format("{}: {} tokens from {} bytes in {:.1f} s", o.output, tokenizer.vocab_size(), pieces.bytes(),
-                           seconds));
+               {{"vocab_size", tokenizer.vocab_size()},
+                {"bytes", pieces.bytes()},
+                {"seconds", seconds},
+                {"digest", tokenizer.digest()},
+                {"output", o.output}},
+               fmt::format("{}: {} tokens from {} bytes in {:.1f} s", o.output, tokenizer.vocab_size(),
+                           pieces.bytes(), seconds));
   return 0;
 }
 
@@ -158,7 +163,9 @@ int encode_input(const EncodeFlags& o, const EncodeOptions& options, Common& com
   const double seconds = seconds_since(start);
   const std::string human = fmt::format("{} documents, {} bytes, {} tokens", documents, bytes, tokens);
   if (common.json || output)
-    print_result(common, {{"documents", documents}, {"tokens", tokens}, {"bytes", bytes}, {"seconds", seconds}}, human);
+    print_result(common,
+                 {{"documents", documents}, {"tokens", tokens}, {"bytes", bytes}, {"seconds", seconds}},
+                 human);
   else
     common.log.line(human);
   return 0;
@@ -226,10 +233,15 @@ int pack(PackFlags& o, Common& common) {
   progress.finish();
   folder.commit();
   print_result(common,
-               {{"shards", r.shards}, {"documents", r.documents}, {"tokens", r.tokens}, {"digest", r.digest},
-                {"skipped", r.skipped}, {"seconds", seconds_since(start)}, {"output", o.output}},
-               fmt::format("{}: {} documents, {} tokens in {} shards, digest {}", o.output, r.documents, r.tokens,
-                           r.shards, r.digest));
+               {{"shards", r.shards},
+                {"documents", r.documents},
+                {"tokens", r.tokens},
+                {"digest", r.digest},
+                {"skipped", r.skipped},
+                {"seconds", seconds_since(start)},
+                {"output", o.output}},
+               fmt::format("{}: {} documents, {} tokens in {} shards, digest {}", o.output, r.documents,
+                           r.tokens, r.shards, r.digest));
   return 0;
 }
 
@@ -240,7 +252,7 @@ void add_document_flags(CLI::App& app, DocumentOptions& o) {
   app.add_option("--split-on", o.split_on, "separator between documents in text files");
 }
 
-void add_train(CLI::App& verb, Common& common) {
+void declare_train(CLI::App& verb, Common& common) {
   CLI::App& app = *verb.add_subcommand("train", "learn a byte-level BPE vocabulary");
   auto o = std::make_shared<TrainOptions>();
   app.add_option("input", o->inputs, "files, folders, globs or -")->required();
@@ -256,7 +268,7 @@ void add_train(CLI::App& verb, Common& common) {
   on_run(app, common, [o, &common] { return train(*o, common); });
 }
 
-void add_encode(CLI::App& verb, Common& common) {
+void declare_encode(CLI::App& verb, Common& common) {
   CLI::App& app = *verb.add_subcommand("encode", "text to ids");
   auto o = std::make_shared<EncodeFlags>();
   app.add_option("--tokenizer", o->tokenizer, "folder or tokenizer.json")->required();
@@ -275,7 +287,7 @@ void add_encode(CLI::App& verb, Common& common) {
   });
 }
 
-void add_decode(CLI::App& verb, Common& common) {
+void declare_decode(CLI::App& verb, Common& common) {
   CLI::App& app = *verb.add_subcommand("decode", "ids to text");
   auto o = std::make_shared<DecodeFlags>();
   app.add_option("--tokenizer", o->tokenizer, "folder or tokenizer.json")->required();
@@ -286,13 +298,14 @@ void add_decode(CLI::App& verb, Common& common) {
   on_run(app, common, [o, &common] { return decode(*o, common); });
 }
 
-void add_pack(CLI::App& verb, Common& common) {
+void declare_pack(CLI::App& verb, Common& common) {
   CLI::App& app = *verb.add_subcommand("pack", "documents to token shards");
   auto o = std::make_shared<PackFlags>();
   app.add_option("input", o->inputs, "files, folders, globs or -")->required();
   app.add_option("--tokenizer", o->tokenizer, "folder or tokenizer.json")->required();
   app.add_option("--output", o->output, "folder to make")->required();
-  app.add_option("--shard-tokens", o->options.shard_tokens, "tokens after which a shard ends")->capture_default_str();
+  app.add_option("--shard-tokens", o->options.shard_tokens, "tokens after which a shard ends")
+      ->capture_default_str();
   app.add_flag("--force", o->force, "replace the output");
   add_document_flags(app, o->options.documents);
   examples(app, {"llmctl tokenize pack corpus.jsonl --tokenizer tok --output packed",
@@ -303,10 +316,10 @@ void add_pack(CLI::App& verb, Common& common) {
 }  // namespace
 
 void add_tokenize(CLI::App& app, Common& common) {
-  add_train(app, common);
-  add_encode(app, common);
-  add_decode(app, common);
-  add_pack(app, common);
+  declare_train(app, common);
+  declare_encode(app, common);
+  declare_decode(app, common);
+  declare_pack(app, common);
   app.require_subcommand(1);
 }
 

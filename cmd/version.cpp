@@ -25,9 +25,8 @@ int version(const Common& common) {
   }
   std::string model = cpu_model();
   Json devices = Json::array({{{"name", "cpu"}, {"model", model}, {"threads", usable_cpus()}}});
-  Json result = {{"version", kVersion},          {"build_id", kBuildId},
-                 {"numerics_version", kNumericsVersion}, {"cuda", kn::kHaveCuda},
-                 {"devices", devices},           {"instruction_sets", sets}};
+  Json result = {{"version", kVersion},   {"build_id", kBuildId}, {"numerics_version", kNumericsVersion},
+                 {"cuda", kn::kHaveCuda}, {"devices", devices},   {"instruction_sets", sets}};
   std::string human = std::string("llmctl ") + kVersion + " (" + kBuildId + "), numerics " +
                       std::to_string(kNumericsVersion) + "\ncpu: " + model + ", " +
                       std::to_string(usable_cpus()) + " threads,";

@@ -42,7 +42,8 @@ size_t spaces_before(std::string_view text, size_t low, size_t at) {
     size_t start = at - 1;
     while (start > low && at - start < 4 && (static_cast<uint8_t>(text[start]) & 0xC0) == 0x80) --start;
     const CodePoint point = code_point_at(text, start);
-    if (point.kind != CodePoint::Kind::valid || start + point.bytes != at || !is_white_space(point.value)) break;
+    if (point.kind != CodePoint::Kind::valid || start + point.bytes != at || !is_white_space(point.value))
+      break;
     at = start;
   }
   return at;

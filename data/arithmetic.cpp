@@ -13,7 +13,9 @@ namespace {
 
 constexpr uint64_t kHoldOutKey = 0x6C6C6D63746C;  // fixed for good: it says which problems are unseen
 
-std::string digits(int value) { return std::to_string(value); }
+std::string digits(int value) {
+  return std::to_string(value);
+}
 
 std::string sum_work(int a, int b) {
   std::string out;
@@ -32,7 +34,8 @@ std::string difference_work(int a, int b) {
   int borrow = 0;
   for (int i = 0; i < 3; ++i, a /= 10, b /= 10) {
     const int difference = a % 10 - b % 10 - borrow;
-    out += digits(a % 10) + "-" + digits(b % 10) + "-" + digits(borrow) + "=" + digits((difference + 10) % 10);
+    out +=
+        digits(a % 10) + "-" + digits(b % 10) + "-" + digits(borrow) + "=" + digits((difference + 10) % 10);
     borrow = difference < 0 ? 1 : 0;
     out += " b" + digits(borrow) + "\n";
   }
@@ -55,11 +58,14 @@ std::string product_work(int a, int b) {
 }  // namespace
 
 int arithmetic_result(const ArithmeticProblem& p) {
-  check(p.op == '+' || p.op == '-' || p.op == 'x', Code::usage, "[arithmetic] operation '", p.op, "' is not + - x");
+  check(p.op == '+' || p.op == '-' || p.op == 'x', Code::usage, "[arithmetic] operation '", p.op,
+        "' is not + - x");
   return p.op == '+' ? p.a + p.b : p.op == '-' ? p.a - p.b : p.a * p.b;
 }
 
-std::string arithmetic_prompt(const ArithmeticProblem& p) { return digits(p.a) + p.op + digits(p.b) + "=?\n"; }
+std::string arithmetic_prompt(const ArithmeticProblem& p) {
+  return digits(p.a) + p.op + digits(p.b) + "=?\n";
+}
 
 std::string arithmetic_work(const ArithmeticProblem& p) {
   const std::string steps = p.op == '+'   ? sum_work(p.a, p.b)
@@ -79,7 +85,8 @@ bool check_arithmetic(const ArithmeticProblem& p, std::string_view completion) {
 
 bool is_held_out(int a, char op, int b) {
   if (op == '+' && a > b) std::swap(a, b);
-  const uint64_t operands = (static_cast<uint64_t>(static_cast<uint32_t>(a)) << 32) | static_cast<uint32_t>(b);
+  const uint64_t operands =
+      (static_cast<uint64_t>(static_cast<uint32_t>(a)) << 32) | static_cast<uint32_t>(b);
   return keyed_bits(kHoldOutKey + static_cast<uint64_t>(op), operands) % (op == 'x' ? 5 : 10) == 0;
 }
 

@@ -42,7 +42,9 @@ void MergeTable::set(int32_t left, int32_t right, Merge merge) {
   values_[slot] = merge;
 }
 
-Merge MergeTable::find(int32_t left, int32_t right) const { return values_[slot_of(pair_key(left, right))]; }
+Merge MergeTable::find(int32_t left, int32_t right) const {
+  return values_[slot_of(pair_key(left, right))];
+}
 
 namespace {
 
@@ -113,7 +115,8 @@ void merge_by_heap(const MergeTable& merges, std::vector<int32_t>& symbols) {
 }  // namespace
 
 void merge_symbols(const MergeTable& merges, std::vector<int32_t>& symbols) {
-  check(symbols.size() < UINT32_MAX, Code::input, "[tokenizer] piece of ", symbols.size(), " symbols is too long");
+  check(symbols.size() < UINT32_MAX, Code::input, "[tokenizer] piece of ", symbols.size(),
+        " symbols is too long");
   if (symbols.size() <= kScanLimit)
     merge_by_scan(merges, symbols);
   else
@@ -148,7 +151,8 @@ void Bpe::symbols_of_text(std::string_view piece, std::vector<int32_t>& out) con
       open_unk = false;
       continue;
     }
-    check(unk >= 0, Code::input, "[tokenizer] '", symbol, "' is not in the vocabulary and there is no unknown token");
+    check(unk >= 0, Code::input, "[tokenizer] '", symbol,
+          "' is not in the vocabulary and there is no unknown token");
     if (!(open_unk && fuse_unk)) out.push_back(unk);
     open_unk = true;
   }

@@ -151,7 +151,8 @@ class Learner {
   // Two ways to spell one token can bring a pair back; its last rank is the one that counts.
   void keep_last_of_repeated_merges() {
     std::unordered_map<Pair, size_t> last;
-    for (size_t i = 0; i < out_.merges.size(); ++i) last[pair_of(out_.merges[i].first, out_.merges[i].second)] = i;
+    for (size_t i = 0; i < out_.merges.size(); ++i)
+      last[pair_of(out_.merges[i].first, out_.merges[i].second)] = i;
     std::vector<std::pair<int32_t, int32_t>> merges;
     for (size_t i = 0; i < out_.merges.size(); ++i)
       if (last[pair_of(out_.merges[i].first, out_.merges[i].second)] == i) merges.push_back(out_.merges[i]);

@@ -23,8 +23,8 @@
 namespace llmctl {
 
 struct BpeTrainOptions {
-  int64_t vocab_size = 0;       // 256, or 259 and more
-  std::string pattern = "gpt2"; // as --pattern
+  int64_t vocab_size = 0;        // 256, or 259 and more
+  std::string pattern = "gpt2";  // as --pattern
 };
 
 // Pieces of many texts with their counts. Threads: one counter each, then merge().
@@ -44,8 +44,8 @@ class PieceCounter {
 };
 
 struct TrainedBpe {
-  std::vector<std::string> tokens;                     // bytes of ids 0.., without the special tokens
-  std::vector<std::pair<int32_t, int32_t>> merges;     // in order of rank
+  std::vector<std::string> tokens;                  // bytes of ids 0.., without the special tokens
+  std::vector<std::pair<int32_t, int32_t>> merges;  // in order of rank
 };
 // `progress` gets the number of tokens so far. Error{usage} for an impossible size.
 TrainedBpe train_bpe(const PieceCounter& pieces, const BpeTrainOptions& options,

@@ -60,7 +60,8 @@ class NormalForm {
   void open(char kind) {
     const bool trims = text_.compare(at_ + 2, 1, "-") == 0;
     const size_t keep = out.find_last_not_of(trims ? " \t\r\n" : " \t") + 1;
-    if (trims || (kind == '%' && (keep == 0 || out[keep - 1] == '\n' || out[keep - 1] == '}'))) out.resize(keep);
+    if (trims || (kind == '%' && (keep == 0 || out[keep - 1] == '\n' || out[keep - 1] == '}')))
+      out.resize(keep);
     (out += '{') += kind;
     at_ += trims ? 2 : 1;
     inside_ = true;
@@ -107,7 +108,8 @@ std::optional<ChatMl> recognise(const std::string& spelled) {
     rest.remove_prefix(end);
     eat(rest, "<|im_end|>\n'}}{%endif%}");
   }
-  const bool turn = eat(rest, "{{'<|im_start|>'+message['role']+'\n'+message['content']+'<|im_end|>\n'}}{%endfor%}");
+  const bool turn =
+      eat(rest, "{{'<|im_start|>'+message['role']+'\n'+message['content']+'<|im_end|>\n'}}{%endfor%}");
   const bool prompt = turn && eat(rest, "{%ifadd_generation_prompt%}{{'<|im_start|>assistant\n'}}{%endif%}");
   if (!prompt || !rest.empty()) return std::nullopt;
   return found;
@@ -115,11 +117,13 @@ std::optional<ChatMl> recognise(const std::string& spelled) {
 
 ChatMl chatml_of(const Tokenizer& tokenizer) {
   const std::string text = tokenizer.chat_template();
-  check(!text.empty(), Code::unsupported, "[chat] the tokenizer has no chat template, so it cannot hold a chat");
+  check(!text.empty(), Code::unsupported,
+        "[chat] the tokenizer has no chat template, so it cannot hold a chat");
   const auto found = recognise(text);
   if (found) return *found;
   std::string start = text.substr(0, 60);
-  std::replace_if(start.begin(), start.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; }, ' ');
+  std::replace_if(
+      start.begin(), start.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; }, ' ');
   throw Error(Code::unsupported, "[chat] only ChatML templates are offered; this one begins: " + start);
 }
 
@@ -156,9 +160,9 @@ std::vector<int32_t> apply_chat_template(const Tokenizer& tokenizer, const std::
   if (!chatml.default_system.empty() && (messages.empty() || messages[0].role != "system"))
     turn("system", chatml.default_system);
   for (const ChatMessage& message : messages) {
-    const bool named = !message.role.empty() && message.role.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") ==
-                                                    std::string::npos;
-    check(named, Code::input, "[chat] role '", message.role, "' is not a word in lower case");
+    const bool named = !message.role.empty() &&
+                       message.role.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string::npos;
+    check(named, Code::input, "[chat] a role of ", message.role.size(), " bytes is not a word in lower case");
     turn(message.role, message.content);
   }
   if (add_generation_prompt) {

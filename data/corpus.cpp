@@ -37,7 +37,8 @@ uint64_t CorpusDocument::bytes() const {
 Json CorpusDocument::to_json() const {
   Json json;
   if (messages.empty()) json["text"] = text;
-  for (const ChatMessage& m : messages) json["messages"].push_back({{"role", m.role}, {"content", m.content}});
+  for (const ChatMessage& m : messages)
+    json["messages"].push_back({{"role", m.role}, {"content", m.content}});
   json["kind"] = kind;
   return json;
 }
@@ -75,7 +76,9 @@ void generate_corpus(const CorpusOptions& options, const std::function<void(cons
     size_t next = 4;
     for (size_t k = 0; k < 4; ++k) {
       if (share[k] <= 0) continue;
-      if (next == 4 || static_cast<double>(made[k]) * share[next] < static_cast<double>(made[next]) * share[k]) next = k;
+      if (next == 4 ||
+          static_cast<double>(made[k]) * share[next] < static_cast<double>(made[next]) * share[k])
+        next = k;
     }
     const CorpusDocument document = corpus_document(kKinds[next], options.seed, count[next]++);
     made[next] += document.bytes();

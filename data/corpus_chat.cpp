@@ -18,29 +18,38 @@ constexpr Exchange kSmallTalk[] = {
     {"Hi there.", "Hi! What would you like to do?"},
     {"Good morning.", "Good morning! What can I do for you?"},
     {"How are you?", "I am doing well, thank you. How can I help?"},
-    {"Who are you?", "I am a small language model trained by llmctl. I can tell short stories and work out sums."},
-    {"What can you do?", "I can tell short stories, answer questions about a text and work out sums step by step."},
+    {"Who are you?",
+     "I am a small language model trained by llmctl. I can tell short stories and work out sums."},
+    {"What can you do?",
+     "I can tell short stories, answer questions about a text and work out sums step by step."},
     {"Thank you!", "You are welcome!"},
     {"Thanks a lot.", "You are welcome. Is there anything else?"},
     {"Goodbye.", "Goodbye! Have a nice day."},
     {"That was good.", "I am glad to hear that!"}};
 
-constexpr const char* kDays[] = {"Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"};
-constexpr Exchange kOpposites[] = {{"hot", "cold"}, {"big", "small"}, {"up", "down"}, {"old", "young"}, {"fast", "slow"},
-                                   {"light", "dark"}, {"open", "closed"}, {"happy", "sad"}, {"wet", "dry"}, {"full", "empty"},
-                                   {"early", "late"}, {"high", "low"}, {"loud", "quiet"}, {"near", "far"}};
-constexpr Exchange kColorsOf[] = {{"grass", "green"}, {"the sky on a clear day", "blue"}, {"snow", "white"}, {"coal", "black"},
-                                  {"a ripe banana", "yellow"}, {"a ripe tomato", "red"}, {"an elephant", "gray"}, {"chocolate", "brown"}};
-constexpr Exchange kSounds[] = {{"dog", "woof"}, {"cat", "meow"}, {"cow", "moo"}, {"duck", "quack"}, {"sheep", "baa"},
-                                {"owl", "hoo"}, {"frog", "ribbit"}, {"bee", "buzz"}};
+constexpr const char* kDays[] = {"Monday", "Tuesday",  "Wednesday", "Thursday",
+                                 "Friday", "Saturday", "Sunday"};
+constexpr Exchange kOpposites[] = {{"hot", "cold"},   {"big", "small"},  {"up", "down"},     {"old", "young"},
+                                   {"fast", "slow"},  {"light", "dark"}, {"open", "closed"}, {"happy", "sad"},
+                                   {"wet", "dry"},    {"full", "empty"}, {"early", "late"},  {"high", "low"},
+                                   {"loud", "quiet"}, {"near", "far"}};
+constexpr Exchange kColorsOf[] = {{"grass", "green"},          {"the sky on a clear day", "blue"},
+                                  {"snow", "white"},           {"coal", "black"},
+                                  {"a ripe banana", "yellow"}, {"a ripe tomato", "red"},
+                                  {"an elephant", "gray"},     {"chocolate", "brown"}};
+constexpr Exchange kSounds[] = {{"dog", "woof"},  {"cat", "meow"}, {"cow", "moo"},     {"duck", "quack"},
+                                {"sheep", "baa"}, {"owl", "hoo"},  {"frog", "ribbit"}, {"bee", "buzz"}};
 
-constexpr const char* kSums[] = {"What is {e}?", "Compute {e}.", "How much is {e}?", "Please work out {e}.",
-                                 "Can you solve {e}?", "{e} = ?", "I need the result of {e}.", "Calculate {e} for me."};
-constexpr const char* kStoryAsks[] = {"Tell me a short story.", "Please write a story.", "I would like to hear a story.",
-                                      "Can you tell me a story?", "Write a short story for a child."};
+constexpr const char* kSums[] = {
+    "What is {e}?",       "Compute {e}.", "How much is {e}?",          "Please work out {e}.",
+    "Can you solve {e}?", "{e} = ?",      "I need the result of {e}.", "Calculate {e} for me."};
+constexpr const char* kStoryAsks[] = {"Tell me a short story.", "Please write a story.",
+                                      "I would like to hear a story.", "Can you tell me a story?",
+                                      "Write a short story for a child."};
 constexpr const char* kRefusals[] = {
     "I cannot help with that. If you are in danger or feel bad, please talk to someone you trust.",
-    "I am sorry, but I will not help with that.", "I cannot help with that, but I am happy to help with something else."};
+    "I am sorry, but I will not help with that.",
+    "I cannot help with that, but I am happy to help with something else."};
 constexpr const char* kSystems[] = {"You are a helpful assistant.", "You answer in a friendly way.",
                                     "You are a small model that explains each step."};
 

@@ -6,19 +6,26 @@ namespace llmctl {
 
 namespace {
 
-constexpr const char* kTowns[] = {"Oakford", "Milton", "Redhill", "Ashby", "Westport", "Fernley", "Stonebridge", "Lakeside",
-                                  "Norwick", "Elmwood", "Sandbay", "Greenfield", "Harlow", "Brookton", "Clayton", "Dunmere"};
-constexpr const char* kJobs[] = {"baker", "teacher", "doctor", "painter", "gardener", "carpenter", "farmer", "nurse",
-                                 "tailor", "sailor", "librarian", "potter", "cook", "engineer", "musician", "shepherd"};
+constexpr const char* kTowns[] = {"Oakford",     "Milton",   "Redhill", "Ashby",   "Westport", "Fernley",
+                                  "Stonebridge", "Lakeside", "Norwick", "Elmwood", "Sandbay",  "Greenfield",
+                                  "Harlow",      "Brookton", "Clayton", "Dunmere"};
+constexpr const char* kJobs[] = {"baker",  "teacher",  "doctor",   "painter", "gardener",  "carpenter",
+                                 "farmer", "nurse",    "tailor",   "sailor",  "librarian", "potter",
+                                 "cook",   "engineer", "musician", "shepherd"};
 constexpr const char* kPets[] = {"dog", "cat", "parrot", "rabbit", "turtle", "goat", "hamster", "pony"};
-constexpr const char* kPetNames[] = {"Biscuit", "Pepper", "Luna", "Rusty", "Button", "Coco", "Shadow", "Maple", "Pickle",
-                                     "Tiger", "Snowy", "Bubbles"};
-constexpr const char* kDays[] = {"Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"};
-constexpr const char* kShops[] = {"market", "bookshop", "bakery", "toy shop", "fish stall", "flower shop", "garden store"};
-constexpr const char* kGoods[] = {"apples", "books", "rolls", "candles", "eggs", "roses", "pencils", "lemons", "buttons", "plates"};
-constexpr const char* kNumbers[] = {"two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve"};
+constexpr const char* kPetNames[] = {"Biscuit", "Pepper", "Luna",   "Rusty", "Button", "Coco",
+                                     "Shadow",  "Maple",  "Pickle", "Tiger", "Snowy",  "Bubbles"};
+constexpr const char* kDays[] = {"Monday", "Tuesday",  "Wednesday", "Thursday",
+                                 "Friday", "Saturday", "Sunday"};
+constexpr const char* kShops[] = {"market",     "bookshop",    "bakery",      "toy shop",
+                                  "fish stall", "flower shop", "garden store"};
+constexpr const char* kGoods[] = {"apples", "books",   "rolls",  "candles", "eggs",
+                                  "roses",  "pencils", "lemons", "buttons", "plates"};
+constexpr const char* kNumbers[] = {"two",   "three", "four", "five", "six",
+                                    "seven", "eight", "nine", "ten",  "twelve"};
 constexpr const char* kColors[] = {"red", "blue", "green", "yellow", "brown", "gray", "white", "black"};
-constexpr const char* kHobbies[] = {"swimming", "singing", "chess", "fishing", "dancing", "drawing", "hiking", "reading"};
+constexpr const char* kHobbies[] = {"swimming", "singing", "chess",  "fishing",
+                                    "dancing",  "drawing", "hiking", "reading"};
 
 struct Fact {
   const char* said[2];
@@ -26,19 +33,28 @@ struct Fact {
   const char* answer;
 };
 constexpr Fact kFacts[] = {
-    {{"{Name} lives in {town}.", "{Name} has a house in {town}."}, "Where does {name} live?", "{Name} lives in {town}."},
+    {{"{Name} lives in {town}.", "{Name} has a house in {town}."},
+     "Where does {name} live?",
+     "{Name} lives in {town}."},
     {{"{He} works as {a:job}.", "{Name} is {a:job}."}, "What is {name}'s job?", "{Name} is {a:job}."},
     {{"{His} {pet} is called {petname}.", "{Name} has {a:pet} named {petname}."},
-     "What is the name of {name}'s {pet}?", "The {pet} is called {petname}."},
+     "What is the name of {name}'s {pet}?",
+     "The {pet} is called {petname}."},
     {{"On {day} {he} went to the {shop}.", "{Name} visited the {shop} on {day}."},
-     "When did {name} go to the {shop}?", "{Name} went there on {day}."},
+     "When did {name} go to the {shop}?",
+     "{Name} went there on {day}."},
     {{"There {he} bought {number} {goods}.", "{He} came home with {number} {goods}."},
-     "How many {goods} did {name} buy?", "{Name} bought {number} {goods}."},
-    {{"{His} door is {color}.", "{Name} painted the door {color}."}, "What color is the door?", "The door is {color}."},
+     "How many {goods} did {name} buy?",
+     "{Name} bought {number} {goods}."},
+    {{"{His} door is {color}.", "{Name} painted the door {color}."},
+     "What color is the door?",
+     "The door is {color}."},
     {{"{He} likes {hobby} best of all.", "In the evening {he} enjoys {hobby}."},
-     "What does {name} like to do?", "{Name} likes {hobby}."},
+     "What does {name} like to do?",
+     "{Name} likes {hobby}."},
     {{"{His} best friend is {friend}.", "{Name} often meets {his} friend {friend}."},
-     "Who is {name}'s friend?", "{Name}'s friend is {friend}."}};
+     "Who is {name}'s friend?",
+     "{Name}'s friend is {friend}."}};
 
 Words passage_words(CounterRandom& random) {
   Words words, other;

@@ -6,22 +6,29 @@ namespace llmctl {
 
 namespace {
 
-constexpr const char* kPlaces[] = {"forest", "garden", "market", "harbor",  "meadow", "library", "old mill", "village square",
-                                   "beach",  "park",   "farm",   "orchard", "river",  "hill",    "school yard", "lake",
-                                   "bakery", "train station", "castle ruin", "apple field"};
-constexpr const char* kThings[] = {"lantern", "kite",   "basket", "key",   "map",    "drum",     "blue stone", "umbrella",
-                                   "wooden boat", "bell", "scarf", "silver coin", "old book", "paper crown", "red ball",
-                                   "music box", "wagon", "mirror", "rope", "ladder", "pair of boots", "tin whistle",
-                                   "clay pot", "feather", "compass"};
-constexpr const char* kAnimals[] = {"fox", "owl", "rabbit", "hedgehog", "duck", "squirrel", "turtle", "goat", "crow",
-                                    "frog", "badger", "mouse", "deer", "otter", "pony", "kitten", "puppy", "bee",
-                                    "swan", "mole"};
-constexpr const char* kFoods[] = {"apple pie", "warm bread", "carrot soup", "honey cake", "plums", "cheese", "pancakes",
-                                  "berries", "nuts", "pumpkin soup", "ginger cookies", "roasted corn"};
-constexpr const char* kWeather[] = {"sunny", "windy", "rainy", "cold", "foggy", "bright", "quiet", "snowy", "warm", "cloudy"};
-constexpr const char* kMoods[] = {"happy", "curious", "worried", "sleepy", "proud", "brave", "shy", "cheerful", "lonely", "excited"};
-constexpr const char* kColors[] = {"red", "blue", "green", "yellow", "brown", "gray", "white", "black", "golden", "purple"};
-constexpr const char* kKin[] = {"mother", "father", "grandmother", "grandfather", "uncle", "aunt", "teacher", "neighbor"};
+constexpr const char* kPlaces[] = {"forest",  "garden",   "market",         "harbor",      "meadow",
+                                   "library", "old mill", "village square", "beach",       "park",
+                                   "farm",    "orchard",  "river",          "hill",        "school yard",
+                                   "lake",    "bakery",   "train station",  "castle ruin", "apple field"};
+constexpr const char* kThings[] = {"lantern",       "kite",        "basket",   "key",         "map",
+                                   "drum",          "blue stone",  "umbrella", "wooden boat", "bell",
+                                   "scarf",         "silver coin", "old book", "paper crown", "red ball",
+                                   "music box",     "wagon",       "mirror",   "rope",        "ladder",
+                                   "pair of boots", "tin whistle", "clay pot", "feather",     "compass"};
+constexpr const char* kAnimals[] = {"fox",  "owl",    "rabbit", "hedgehog", "duck",  "squirrel", "turtle",
+                                    "goat", "crow",   "frog",   "badger",   "mouse", "deer",     "otter",
+                                    "pony", "kitten", "puppy",  "bee",      "swan",  "mole"};
+constexpr const char* kFoods[] = {"apple pie", "warm bread",   "carrot soup",    "honey cake",
+                                  "plums",     "cheese",       "pancakes",       "berries",
+                                  "nuts",      "pumpkin soup", "ginger cookies", "roasted corn"};
+constexpr const char* kWeather[] = {"sunny",  "windy", "rainy", "cold", "foggy",
+                                    "bright", "quiet", "snowy", "warm", "cloudy"};
+constexpr const char* kMoods[] = {"happy", "curious", "worried",  "sleepy", "proud",
+                                  "brave", "shy",     "cheerful", "lonely", "excited"};
+constexpr const char* kColors[] = {"red",  "blue",  "green", "yellow", "brown",
+                                   "gray", "white", "black", "golden", "purple"};
+constexpr const char* kKin[] = {"mother", "father", "grandmother", "grandfather",
+                                "uncle",  "aunt",   "teacher",     "neighbor"};
 constexpr const char* kTimes[] = {"morning", "afternoon", "evening", "day"};
 
 constexpr const char* kOpenings[] = {
@@ -39,14 +46,18 @@ struct Plot {
 
 constexpr Plot kPlots[] = {
     {{{"{He} had lost {his} {thing} and felt {mood2}.", "But the {thing} {he} loved was gone.",
-       "That {time} {his} {thing} was nowhere to be seen.", "{He} looked for {his} {thing}, but it was not there."},
-      {"{He} looked under the {color} bench and behind the door.", "{Name} searched the {place2} from end to end.",
+       "That {time} {his} {thing} was nowhere to be seen.",
+       "{He} looked for {his} {thing}, but it was not there."},
+      {"{He} looked under the {color} bench and behind the door.",
+       "{Name} searched the {place2} from end to end.",
        "{His} {kin} helped to look, but they found only {a:thing2}.", "{He} asked everyone at the {place2}."},
-      {"Then {a:animal} came by with something in its mouth.", "Just then {a:animal} made a sound in the grass.",
-       "A {color2} {animal} was sitting on something.", "At last {he} followed the tracks of {a:animal}."},
+      {"Then {a:animal} came by with something in its mouth.",
+       "Just then {a:animal} made a sound in the grass.", "A {color2} {animal} was sitting on something.",
+       "At last {he} followed the tracks of {a:animal}."},
       {"It was the {thing}!", "There lay the {thing}, a little dirty but whole.",
        "The {animal} had kept the {thing} safe all the time.", "Under a leaf {he} saw the {thing}."},
-      {"{Name} thanked the {animal} and gave it some {food}.", "From then on, {name} always put the {thing} in its place.",
+      {"{Name} thanked the {animal} and gave it some {food}.",
+       "From then on, {name} always put the {thing} in its place.",
        "{He} laughed and carried the {thing} home.", "The {animal} and {name} became good friends."}}},
     {{{"There {he} met {name2}, who was new in town.", "A {child2} named {name2} stood alone at the gate.",
        "{Name2} sat by the {place2} and did not speak.", "{He} saw {name2}, who had nobody to play with."},
@@ -57,7 +68,8 @@ constexpr Plot kPlots[] = {
       {"They played until the sun went down.", "Together they built a house out of boxes.",
        "They ran all the way to the {place2} and back.", "They made up a game with the {thing}."},
       {"After that day, {name} and {name2} were never lonely.", "\"Come again tomorrow,\" said {name2}.",
-       "{Name} went home {mood}, for {he} had found a friend.", "Their friendship began with one kind word."}}},
+       "{Name} went home {mood}, for {he} had found a friend.",
+       "Their friendship began with one kind word."}}},
     {{{"{He} heard a small cry from the {place2}.", "Near the path {he} found {a:animal} with a hurt leg.",
        "A little {animal} was stuck in a hole.", "{A:animal} had fallen into the water."},
       {"{Name} was {mood2}, but {he} did not run away.", "\"Do not be afraid,\" said {name}.",
@@ -66,7 +78,8 @@ constexpr Plot kPlots[] = {
        "{He} wrapped the {animal} in {his} coat.", "With {a:thing} and much patience, {he} pulled it out."},
       {"Soon the {animal} was warm and dry.", "They gave the {animal} water and some {food}.",
        "The {animal} slept all night by the stove.", "After three days the {animal} could walk again."},
-      {"When it was time to go, the {animal} looked back once.", "{Name} was proud, and {his} {kin} was proud too.",
+      {"When it was time to go, the {animal} looked back once.",
+       "{Name} was proud, and {his} {kin} was proud too.",
        "Every spring the {animal} came back to say hello.", "\"You have a good heart,\" said {his} {kin}."}}},
     {{{"{Name} wanted to make {food} for {his} {kin}.", "{His} {kin} had a birthday, and {name} had no gift.",
        "There was going to be a feast at the {place2}.", "{Name} wished to win the contest at the {place2}."},
@@ -79,25 +92,32 @@ constexpr Plot kPlots[] = {
       {"In the end it was better than anyone had hoped.", "Everyone clapped, and {name} was {mood}.",
        "\"It is wonderful,\" said {his} {kin}.", "{Name} learned that it is no shame to try twice."}}},
     {{{"{He} found a door that {he} had never seen before.", "Behind the {place2} there was a narrow path.",
-       "In the attic {name} found a map with a {color} mark.", "An old letter told of a secret near the {place2}."},
+       "In the attic {name} found a map with a {color} mark.",
+       "An old letter told of a secret near the {place2}."},
       {"{He} took {a:thing} and went in.", "{Name} called {name2}, and they went together.",
        "{His} heart beat fast, but {he} was curious.", "{He} walked for a long time without a sound."},
-      {"Inside there was a room full of {color2} light.", "At the end stood a very old {animal} with kind eyes.",
+      {"Inside there was a room full of {color2} light.",
+       "At the end stood a very old {animal} with kind eyes.",
        "They came to a small {place} that nobody knew.", "There was a box with a {color2} lid."},
       {"\"Take one thing,\" said a note, \"and leave one thing.\"", "{He} opened it and found {a:thing2}.",
-       "On the wall hung {a:thing2} that shone in the dark.", "\"I have waited for you,\" said the {animal}."},
-      {"{Name} left {his} {thing} there and went home with a new idea.", "{He} never told anyone but {name2}.",
-       "The next day the door was gone.", "{Name} kept the secret and smiled whenever {he} thought of it."}}},
+       "On the wall hung {a:thing2} that shone in the dark.",
+       "\"I have waited for you,\" said the {animal}."},
+      {"{Name} left {his} {thing} there and went home with a new idea.",
+       "{He} never told anyone but {name2}.", "The next day the door was gone.",
+       "{Name} kept the secret and smiled whenever {he} thought of it."}}},
     {{{"{Name} and {name2} both wanted the same {thing}.", "{Name2} broke the {thing} and said nothing.",
        "{Name} took a {thing} that was not {his} own.", "{Name} told {name2} something that was not true."},
       {"They shouted, and then they did not speak.", "All {time} {name} felt {mood2}.",
        "{Name2} went home without a word.", "A dark cloud seemed to follow {name} around."},
       {"\"What is wrong?\" asked {his} {kin}.", "At night {name} could not sleep.",
-       "{His} {kin} told {him} a story about {a:animal} that was sorry too late.", "Then {he} thought of all the good days with {name2}."},
-      {"The next morning {name} went to {name2} and said sorry.", "{He} wrote a letter with a {color} pen and brought it over.",
+       "{His} {kin} told {him} a story about {a:animal} that was sorry too late.",
+       "Then {he} thought of all the good days with {name2}."},
+      {"The next morning {name} went to {name2} and said sorry.",
+       "{He} wrote a letter with a {color} pen and brought it over.",
        "\"I was wrong,\" said {name}. \"Please forgive me.\"", "{Name} told the truth, though it was hard."},
       {"{Name2} smiled and took {his} hand.", "They shared the {thing} and some {food}.",
-       "Telling the truth made {name} feel light.", "\"Friends again?\" asked {name2}. \"Friends again,\" said {name}."}}}};
+       "Telling the truth made {name} feel light.",
+       "\"Friends again?\" asked {name2}. \"Friends again,\" said {name}."}}}};
 
 constexpr const char* kClosings[] = {"That night {name} slept well.", "And so the {time} came to an end.",
                                      "{Name} never forgot that {weather} {time}.",
@@ -116,7 +136,8 @@ Words story_words(CounterRandom& random) {
   set_person(words, "", random, "");
   Words second;
   set_person(second, "", random, words.get("name"));
-  for (const char* key : {"name", "he", "him", "his", "child"}) words.set(std::string(key) + "2", second.get(key));
+  for (const char* key : {"name", "he", "him", "his", "child"})
+    words.set(std::string(key) + "2", second.get(key));
   words.set("place", pick(kPlaces, random));
   words.set("place2", other(kPlaces, random, words.get("place")));
   words.set("thing", pick(kThings, random));

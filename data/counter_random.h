@@ -15,7 +15,8 @@ inline uint64_t mix_bits(uint64_t x) {
   return x ^ (x >> 31);
 }
 inline uint64_t keyed_bits(uint64_t key, uint64_t counter) {
-  return mix_bits(mix_bits(key + 0x9E3779B97F4A7C15ull) ^ mix_bits(counter * 0x9E3779B97F4A7C15ull + 0x632BE59BD9B4E019ull));
+  return mix_bits(mix_bits(key + 0x9E3779B97F4A7C15ull) ^
+                  mix_bits(counter * 0x9E3779B97F4A7C15ull + 0x632BE59BD9B4E019ull));
 }
 
 // A stream read from its start.

@@ -14,22 +14,26 @@ bool is_json_lines(const fs::path& file) {
 
 const std::string& text_of(const Json& object, const std::string& key, const std::string& who) {
   const auto it = object.find(key);
-  check(it != object.end() && it->is_string(), Code::input, "[documents] ", who, ": no string field \"", key, "\"");
+  check(it != object.end() && it->is_string(), Code::input, "[documents] ", who, ": no string field \"", key,
+        "\"");
   return it->get_ref<const std::string&>();
 }
 
 Document document_of(const std::string& line, const DocumentOptions& options, const std::string& who) {
   const Json json = parse_json(line, who);
-  check(json.is_object(), Code::input, "[documents] ", who, ": ", json.type_name(), " where an object is needed");
+  check(json.is_object(), Code::input, "[documents] ", who, ": ", json.type_name(),
+        " where an object is needed");
   Document document;
   const auto messages = json.find("messages");
   if (messages == json.end() || json.contains(options.field)) {
     document.text = text_of(json, options.field, who);
     return document;
   }
-  check(messages->is_array() && !messages->empty(), Code::input, "[documents] ", who, ": \"messages\" is no list of turns");
+  check(messages->is_array() && !messages->empty(), Code::input, "[documents] ", who,
+        ": \"messages\" is no list of turns");
   for (const Json& m : *messages) {
-    check(m.is_object(), Code::input, "[documents] ", who, ": a message is ", m.type_name(), ", not an object");
+    check(m.is_object(), Code::input, "[documents] ", who, ": a message is ", m.type_name(),
+          ", not an object");
     document.messages.push_back({text_of(m, "role", who), text_of(m, "content", who)});
   }
   return document;
@@ -57,7 +61,8 @@ uint64_t Document::bytes() const {
   return n;
 }
 
-void read_documents(const fs::path& file, const DocumentOptions& options, const std::function<void(Document&&)>& sink) {
+void read_documents(const fs::path& file, const DocumentOptions& options,
+                    const std::function<void(Document&&)>& sink) {
   ByteReader reader(file);
   if (!is_json_lines(file)) return split_text(reader.rest(), options.split_on, sink);
   std::string line;

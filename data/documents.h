@@ -14,9 +14,9 @@
 namespace llmctl {
 
 struct Document {
-  std::string text;                   // when there are no messages
+  std::string text;  // when there are no messages
   std::vector<ChatMessage> messages;
-  uint64_t bytes() const;             // of text, roles and contents
+  uint64_t bytes() const;  // of text, roles and contents
 };
 
 struct DocumentOptions {
@@ -25,6 +25,7 @@ struct DocumentOptions {
 };
 
 // Calls `sink` for each document in order. Error{input} naming file and line.
-void read_documents(const fs::path& file, const DocumentOptions& options, const std::function<void(Document&&)>& sink);
+void read_documents(const fs::path& file, const DocumentOptions& options,
+                    const std::function<void(Document&&)>& sink);
 
 }  // namespace llmctl

@@ -7,9 +7,12 @@ namespace llmctl {
 
 // ---------------------------------------------------------------- stream
 
-TokenStream::TokenStream(std::shared_ptr<const PackedCorpus> corpus) : corpus_(std::move(corpus)) { index(nullptr); }
+TokenStream::TokenStream(std::shared_ptr<const PackedCorpus> corpus) : corpus_(std::move(corpus)) {
+  index(nullptr);
+}
 
-TokenStream::TokenStream(std::shared_ptr<const PackedCorpus> corpus, uint64_t key) : corpus_(std::move(corpus)) {
+TokenStream::TokenStream(std::shared_ptr<const PackedCorpus> corpus, uint64_t key)
+    : corpus_(std::move(corpus)) {
   order_.emplace_back(static_cast<uint64_t>(corpus_->documents), key);
   index(&order_[0]);
 }
@@ -82,8 +85,8 @@ std::shared_ptr<const PackedCorpus> shared(PackedCorpus corpus) {
 PackedSource::PackedSource(PackedCorpus corpus, const LoaderOptions& options)
     : corpus_(shared(std::move(corpus))), options_(options) {
   check(options.seq > 0 && options.rows_per_unit > 0 && options.units_per_step > 0, Code::usage,
-        "[loader] sequence length ", options.seq, ", rows ", options.rows_per_unit, ", units ", options.units_per_step,
-        ": each must be at least 1");
+        "[loader] sequence length ", options.seq, ", rows ", options.rows_per_unit, ", units ",
+        options.units_per_step, ": each must be at least 1");
   rows_ = (corpus_->tokens + options.seq - 1) / options.seq;
 }
 
@@ -101,7 +104,8 @@ std::shared_ptr<const PackedSource::Epoch> PackedSource::epoch(int64_t number) c
 }
 
 void PackedSource::read(int64_t step, int64_t unit, Batch& out) const {
-  check(step >= 0 && unit >= 0 && unit < options_.units_per_step, Code::bug, "[loader] step ", step, " unit ", unit);
+  check(step >= 0 && unit >= 0 && unit < options_.units_per_step, Code::bug, "[loader] step ", step, " unit ",
+        unit);
   out = Batch{.rows = options_.rows_per_unit, .seq = options_.seq};
   const int64_t seq = options_.seq, first = (step * options_.units_per_step + unit) * options_.rows_per_unit;
   for (int64_t g = first; g < first + options_.rows_per_unit; ++g) {
@@ -115,13 +119,19 @@ void PackedSource::read(int64_t step, int64_t unit, Batch& out) const {
 // ---------------------------------------------------------------- evaluation
 
 SequentialSource::SequentialSource(PackedCorpus corpus, int64_t seq, int64_t stride, int64_t rows_per_unit)
-    : corpus_(shared(std::move(corpus))), stream_(corpus_), seq_(seq), stride_(stride), rows_per_unit_(rows_per_unit) {
+    : corpus_(shared(std::move(corpus))),
+      stream_(corpus_),
+      seq_(seq),
+      stride_(stride),
+      rows_per_unit_(rows_per_unit) {
   check(seq > 0 && stride > 0 && stride <= seq && rows_per_unit > 0, Code::usage, "[loader] windows of ", seq,
         " tokens with stride ", stride, ": the stride must be in 1..", seq);
   windows_ = 1 + (std::max<int64_t>(0, corpus_->tokens - seq) + stride - 1) / stride;
 }
 
-int64_t SequentialSource::units() const { return (windows_ + rows_per_unit_ - 1) / rows_per_unit_; }
+int64_t SequentialSource::units() const {
+  return (windows_ + rows_per_unit_ - 1) / rows_per_unit_;
+}
 
 void SequentialSource::read(int64_t /*step*/, int64_t unit, Batch& out) const {
   check(unit >= 0 && unit < units(), Code::bug, "[loader] unit ", unit, " of ", units());

@@ -17,7 +17,9 @@ std::string replace_all(std::string_view text, std::string_view from, std::strin
   return out;
 }
 
-Normalizer::Normalizer(const Json& json) { add(json, 0); }
+Normalizer::Normalizer(const Json& json) {
+  add(json, 0);
+}
 
 void Normalizer::add(const Json& json, int depth) {
   if (json.is_null()) return;

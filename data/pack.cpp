@@ -9,8 +9,9 @@
 namespace llmctl {
 
 std::vector<int32_t> document_ids(const Tokenizer& tokenizer, const Document& document) {
-  std::vector<int32_t> ids = document.messages.empty() ? tokenizer.encode(document.text)
-                                                       : apply_chat_template(tokenizer, document.messages, false);
+  std::vector<int32_t> ids = document.messages.empty()
+                                 ? tokenizer.encode(document.text)
+                                 : apply_chat_template(tokenizer, document.messages, false);
   const auto eos = tokenizer.eos();
   if (eos && !ids.empty() && ids.back() != *eos) ids.push_back(*eos);
   return ids;
@@ -105,7 +106,8 @@ class Packer {
     const int64_t documents = writer_->documents(), tokens = writer_->tokens();
     const Digest digest = writer_->commit();
     writer_.reset();
-    shards_.push_back({{"name", name_}, {"documents", documents}, {"tokens", tokens}, {"digest", digest.hex()}});
+    shards_.push_back(
+        {{"name", name_}, {"documents", documents}, {"tokens", tokens}, {"digest", digest.hex()}});
     sum_ += digest_of(name_ + digest.hex());
   }
 
@@ -126,8 +128,8 @@ class Packer {
 
 }  // namespace
 
-PackResult pack_documents(const std::vector<fs::path>& inputs, const Tokenizer& tokenizer, const fs::path& folder,
-                          const PackOptions& options, const kn::Exec& exec,
+PackResult pack_documents(const std::vector<fs::path>& inputs, const Tokenizer& tokenizer,
+                          const fs::path& folder, const PackOptions& options, const kn::Exec& exec,
                           const std::function<void(const PackProgress&)>& progress) {
   check(options.shard_tokens > 0, Code::usage, "[pack] shards of ", options.shard_tokens, " tokens");
   Packer packer(tokenizer, folder, options, exec, progress);

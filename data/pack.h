@@ -37,8 +37,8 @@ void for_each_index(const kn::Exec& exec, int64_t n, const std::function<void(in
 
 // Fills `folder` (which exists) with shards and provenance.json. `progress` is called now and then
 // from the calling thread and may throw to stop. Error{input} when nothing is left to pack.
-PackResult pack_documents(const std::vector<fs::path>& inputs, const Tokenizer& tokenizer, const fs::path& folder,
-                          const PackOptions& options, const kn::Exec& exec,
+PackResult pack_documents(const std::vector<fs::path>& inputs, const Tokenizer& tokenizer,
+                          const fs::path& folder, const PackOptions& options, const kn::Exec& exec,
                           const std::function<void(const PackProgress&)>& progress);
 
 }  // namespace llmctl

@@ -9,16 +9,20 @@ namespace llmctl {
 
 namespace {
 
-constexpr const char* kGirls[] = {"Anna", "Bea",  "Clara", "Dora", "Ella", "Fay",  "Greta", "Hana",  "Ivy",  "June",
-                                  "Kira", "Lena", "Mina",  "Nora", "Olga", "Pia",  "Rosa",  "Sara",  "Tess", "Uma",
-                                  "Vera", "Wren", "Yara",  "Zoe",  "Amy",  "Cleo", "Edith", "Flora", "Maya", "Ruth"};
-constexpr const char* kBoys[] = {"Adam", "Ben",  "Carl",  "Dan",  "Eli",  "Finn", "Gus",  "Hugo", "Ian", "Jack",
-                                 "Kai",  "Leo",  "Max",   "Ned",  "Otto", "Paul", "Remy", "Sam",  "Tom", "Udo",
-                                 "Vic",  "Will", "Yusuf", "Zack", "Alan", "Boris", "Emil", "Felix", "Omar", "Theo"};
+constexpr const char* kGirls[] = {"Anna", "Bea",  "Clara", "Dora",  "Ella", "Fay",  "Greta", "Hana",
+                                  "Ivy",  "June", "Kira",  "Lena",  "Mina", "Nora", "Olga",  "Pia",
+                                  "Rosa", "Sara", "Tess",  "Uma",   "Vera", "Wren", "Yara",  "Zoe",
+                                  "Amy",  "Cleo", "Edith", "Flora", "Maya", "Ruth"};
+constexpr const char* kBoys[] = {"Adam", "Ben",   "Carl", "Dan",   "Eli",  "Finn", "Gus",   "Hugo",
+                                 "Ian",  "Jack",  "Kai",  "Leo",   "Max",  "Ned",  "Otto",  "Paul",
+                                 "Remy", "Sam",   "Tom",  "Udo",   "Vic",  "Will", "Yusuf", "Zack",
+                                 "Alan", "Boris", "Emil", "Felix", "Omar", "Theo"};
 
 }  // namespace
 
-const char* pick(std::span<const char* const> list, CounterRandom& random) { return list[random.below(list.size())]; }
+const char* pick(std::span<const char* const> list, CounterRandom& random) {
+  return list[random.below(list.size())];
+}
 
 const std::string& Words::get(const std::string& key) const {
   const auto it = words_.find(key);

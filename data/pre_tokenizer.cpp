@@ -8,13 +8,16 @@
 
 namespace llmctl {
 
-PreTokenizer::PreTokenizer(const Json& json) { add(json, 0); }
+PreTokenizer::PreTokenizer(const Json& json) {
+  add(json, 0);
+}
 
 void PreTokenizer::add(const Json& json, int depth) {
   if (json.is_null()) return;
   check(depth < 8, Code::input, "[tokenizer] pre_tokenizers nest deeper than 8");
   const std::string type = type_field(json);
-  check(!byte_level_, Code::unsupported, "[tokenizer] pre_tokenizer '", type, "' after ByteLevel is not offered");
+  check(!byte_level_, Code::unsupported, "[tokenizer] pre_tokenizer '", type,
+        "' after ByteLevel is not offered");
   if (type == "Sequence") {
     const Json& list = field(json, "pretokenizers");
     check(list.is_array(), Code::input, "[tokenizer] 'pretokenizers' is not a list");
@@ -123,7 +126,8 @@ void PreTokenizer::prefix(const Step& step, Pieces& pieces, bool at_start) {
 
 void PreTokenizer::find(const Step& step, std::string_view piece, std::vector<Range>& out) {
   if (step.kind == Step::Kind::regex) return step.regex.front().find(piece, out);
-  for (size_t at = 0, hit; (hit = piece.find(step.text, at)) != std::string_view::npos; at = hit + step.text.size())
+  for (size_t at = 0, hit; (hit = piece.find(step.text, at)) != std::string_view::npos;
+       at = hit + step.text.size())
     out.push_back({hit, hit + step.text.size()});
 }
 

@@ -35,7 +35,7 @@ class PreTokenizer {
     enum class Kind { regex, literal, prefix_space, metaspace } kind;
     Behavior behavior = Behavior::isolated;
     bool invert = false;
-    std::string text{};         // literal, or Metaspace's replacement
+    std::string text{};                  // literal, or Metaspace's replacement
     bool always = false, first = false;  // metaspace: prepend
     std::vector<SplitRegex> regex{};     // one for Kind::regex
   };

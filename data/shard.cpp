@@ -17,7 +17,9 @@ constexpr char kMagic[] = "MMIDIDX\0";  // nine bytes with the closing zero
 constexpr uint64_t kHeader = 9 + 8 + 1 + 8 + 8;
 constexpr uint8_t kI32 = 4, kU16 = 8;
 
-fs::path with_suffix(const fs::path& base, const char* suffix) { return fs::path(base.string() + suffix); }
+fs::path with_suffix(const fs::path& base, const char* suffix) {
+  return fs::path(base.string() + suffix);
+}
 
 template <class T>
 void put(std::string& out, T value) {
@@ -38,7 +40,9 @@ struct ShardWriter::State {
   std::string buffer;
 
   State(const fs::path& path, int64_t vocab, bool overwrite)
-      : bin(with_suffix(path, ".bin"), overwrite), idx(with_suffix(path, ".idx"), overwrite), vocab_size(vocab),
+      : bin(with_suffix(path, ".bin"), overwrite),
+        idx(with_suffix(path, ".idx"), overwrite),
+        vocab_size(vocab),
         wide(vocab > 65536) {}
   std::string index() const {
     std::string out(kMagic, 9);
@@ -68,7 +72,8 @@ void ShardWriter::add(std::span<const int32_t> ids) {
   State& s = *state_;
   s.buffer.clear();
   for (const int32_t id : ids) {
-    check(id >= 0 && id < s.vocab_size, Code::input, "[shard] id ", id, " outside the vocabulary of ", s.vocab_size);
+    check(id >= 0 && id < s.vocab_size, Code::input, "[shard] id ", id, " outside the vocabulary of ",
+          s.vocab_size);
     if (s.wide)
       put(s.buffer, id);
     else
@@ -83,8 +88,12 @@ void ShardWriter::add(std::span<const int32_t> ids) {
   s.tokens += static_cast<int64_t>(ids.size());
 }
 
-int64_t ShardWriter::documents() const { return static_cast<int64_t>(state_->lengths.size()); }
-int64_t ShardWriter::tokens() const { return state_->tokens; }
+int64_t ShardWriter::documents() const {
+  return static_cast<int64_t>(state_->lengths.size());
+}
+int64_t ShardWriter::tokens() const {
+  return state_->tokens;
+}
 
 Digest ShardWriter::commit() {
   const std::string index = state_->index();
@@ -119,17 +128,18 @@ struct Shard::State {
 void Shard::State::read_index(const std::string& who) {
   check(idx.size() >= kHeader && std::memcmp(idx.data(), kMagic, 9) == 0, Code::input, "[shard] ", who,
         ".idx is not a Megatron index");
-  check(number<uint64_t>(9) == 1, Code::input, "[shard] ", who, ".idx has version ", number<uint64_t>(9), ", not 1");
+  check(number<uint64_t>(9) == 1, Code::input, "[shard] ", who, ".idx has version ", number<uint64_t>(9),
+        ", not 1");
   const auto dtype = number<uint8_t>(17);
-  check(dtype == kI32 || dtype == kU16, Code::unsupported, "[shard] ", who, ".idx holds tokens of dtype code ",
-        static_cast<int>(dtype), ", only 4 (i32) and 8 (u16) are read");
+  check(dtype == kI32 || dtype == kU16, Code::unsupported, "[shard] ", who,
+        ".idx holds tokens of dtype code ", static_cast<int>(dtype), ", only 4 (i32) and 8 (u16) are read");
   wide = dtype == kI32;
   sequences = number<uint64_t>(18);
   const auto entries = number<uint64_t>(26);
-  check(sequences > 0 && sequences < (uint64_t{1} << 40) && entries < (uint64_t{1} << 40), Code::input, "[shard] ", who,
-        ".idx claims ", sequences, " sequences");
-  check(idx.size() == kHeader + sequences * 12 + entries * 8, Code::input, "[shard] ", who, ".idx has ", idx.size(),
-        " bytes, its header says ", kHeader + sequences * 12 + entries * 8);
+  check(sequences > 0 && sequences < (uint64_t{1} << 40) && entries < (uint64_t{1} << 40), Code::input,
+        "[shard] ", who, ".idx claims ", sequences, " sequences");
+  check(idx.size() == kHeader + sequences * 12 + entries * 8, Code::input, "[shard] ", who, ".idx has ",
+        idx.size(), " bytes, its header says ", kHeader + sequences * 12 + entries * 8);
   check(entries == sequences + 1, Code::unsupported, "[shard] ", who,
         ".idx has documents of several sequences, only one each is read");
   const uint64_t lengths = kHeader, pointers = kHeader + sequences * 4, documents = kHeader + sequences * 12;
@@ -139,16 +149,17 @@ void Shard::State::read_index(const std::string& who) {
   for (uint64_t d = 0; d < sequences; ++d) {
     const auto length = number<int32_t>(lengths + d * 4);
     check(length > 0, Code::input, "[shard] ", who, ".idx: document ", d, " has length ", length);
-    check(number<int64_t>(pointers + d * 8) == offsets.back() * width, Code::input, "[shard] ", who, ".idx: document ",
-          d, " starts at byte ", number<int64_t>(pointers + d * 8), ", expected ", offsets.back() * width);
+    check(number<int64_t>(pointers + d * 8) == offsets.back() * width, Code::input, "[shard] ", who,
+          ".idx: document ", d, " starts at byte ", number<int64_t>(pointers + d * 8), ", expected ",
+          offsets.back() * width);
     check(number<int64_t>(documents + d * 8) == static_cast<int64_t>(d), Code::unsupported, "[shard] ", who,
           ".idx has documents of several sequences, only one each is read");
     offsets.push_back(offsets.back() + length);
   }
-  check(number<int64_t>(documents + sequences * 8) == static_cast<int64_t>(sequences), Code::input, "[shard] ", who,
-        ".idx: the document index does not end at ", sequences);
-  check(bin.size() == static_cast<uint64_t>(offsets.back() * width), Code::input, "[shard] ", who, ".bin has ",
-        bin.size(), " bytes, its index says ", offsets.back() * width);
+  check(number<int64_t>(documents + sequences * 8) == static_cast<int64_t>(sequences), Code::input,
+        "[shard] ", who, ".idx: the document index does not end at ", sequences);
+  check(bin.size() == static_cast<uint64_t>(offsets.back() * width), Code::input, "[shard] ", who,
+        ".bin has ", bin.size(), " bytes, its index says ", offsets.back() * width);
 }
 
 namespace {
@@ -161,19 +172,26 @@ fs::path base_of(fs::path path) {
 }  // namespace
 
 Shard::Shard(const fs::path& path) : state_(std::make_shared<State>(base_of(path))) {}
-int64_t Shard::documents() const { return static_cast<int64_t>(state_->sequences); }
-int64_t Shard::tokens() const { return state_->offsets.back(); }
-int64_t Shard::length(int64_t document) const { return offset(document + 1) - offset(document); }
+int64_t Shard::documents() const {
+  return static_cast<int64_t>(state_->sequences);
+}
+int64_t Shard::tokens() const {
+  return state_->offsets.back();
+}
+int64_t Shard::length(int64_t document) const {
+  return offset(document + 1) - offset(document);
+}
 
 int64_t Shard::offset(int64_t document) const {
-  check(document >= 0 && document <= documents(), Code::bug, "[shard] document ", document, " of ", documents());
+  check(document >= 0 && document <= documents(), Code::bug, "[shard] document ", document, " of ",
+        documents());
   return state_->offsets[static_cast<size_t>(document)];
 }
 
 void Shard::read(int64_t document, int64_t from, std::span<int32_t> out) const {
   const auto n = static_cast<int64_t>(out.size());
-  check(from >= 0 && from + n <= length(document), Code::bug, "[shard] tokens ", from, "..", from + n, " of document ",
-        document);
+  check(from >= 0 && from + n <= length(document), Code::bug, "[shard] tokens ", from, "..", from + n,
+        " of document ", document);
   const auto at = static_cast<uint64_t>(offset(document) + from);
   if (state_->wide) {
     if (n > 0) std::memcpy(out.data(), state_->bin.data() + at * 4, static_cast<size_t>(n) * 4);
@@ -202,7 +220,8 @@ void read_provenance(const fs::path& folder, PackedCorpus& corpus) {
   check(shards.is_array() && !shards.empty(), Code::input, "[shard] provenance.json lists no shards");
   for (const Json& shard : shards) {
     const std::string name = string_field(shard, "name");
-    check(fs::path(name).filename() == name, Code::input, "[shard] provenance.json names a shard elsewhere: ", name);
+    check(fs::path(name).filename() == name, Code::input,
+          "[shard] provenance.json names a shard elsewhere: ", name);
     corpus.shards.emplace_back(folder / name);
     const int64_t tokens = int_field(shard, "tokens", 0, INT64_MAX);
     check(tokens == corpus.shards.back().tokens(), Code::input, "[shard] ", name, " holds ",
@@ -223,7 +242,8 @@ PackedCorpus open_packed(const fs::path& path) {
     std::vector<fs::path> found;
     for (const auto& entry : fs::directory_iterator(path))
       if (entry.path().extension() == ".idx") found.push_back(entry.path());
-    check(!found.empty(), Code::input, "[shard] ", path.string(), " holds no .idx file; make one with tokenize pack");
+    check(!found.empty(), Code::input, "[shard] ", path.string(),
+          " holds no .idx file; make one with tokenize pack");
     std::sort(found.begin(), found.end());
     Digest sum;
     for (const fs::path& idx : found) {

@@ -86,7 +86,8 @@ SplitRegex::SplitRegex(const std::string& pattern) {
 }
 
 void SplitRegex::State::find_valid(std::string_view text, std::vector<Range>& out) const {
-  const std::unique_ptr<pcre2_match_data, MatchDeleter> match(pcre2_match_data_create_from_pattern(code, nullptr));
+  const std::unique_ptr<pcre2_match_data, MatchDeleter> match(
+      pcre2_match_data_create_from_pattern(code, nullptr));
   const std::unique_ptr<pcre2_match_context, ContextDeleter> context(pcre2_match_context_create(nullptr));
   check(match && context, Code::memory, "[tokenizer] no memory for a match");
   pcre2_set_match_limit(context.get(), 200'000'000);
@@ -136,8 +137,7 @@ std::string named_pattern(const std::string& name) {
   static const std::string kMarks = " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*";
   static const std::string kSpaces = "\\s+(?!\\S)|\\s+";
   if (name == "none") return "";
-  if (name == "gpt2")
-    return "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|" + kSpaces;
+  if (name == "gpt2") return "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|" + kSpaces;
   if (name == "cl100k")
     return kContraction + "|" + kWord + "|\\p{N}{1,3}|" + kMarks + "|\\s*[\\r\\n]|" + kSpaces;
   if (name == "llama3")
@@ -147,7 +147,8 @@ std::string named_pattern(const std::string& name) {
     return "[^\\r\\n\\p{L}\\p{N}]?" + kUpper + "*" + kLower + "+" + kContraction +
            "?|[^\\r\\n\\p{L}\\p{N}]?" + kUpper + "+" + kLower + "*" + kContraction +
            "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|" + kSpaces;
-  throw Error(Code::usage, "[tokenizer] pattern '" + name + "' is not one of gpt2, cl100k, o200k, llama3, qwen2, none");
+  throw Error(Code::usage,
+              "[tokenizer] pattern '" + name + "' is not one of gpt2, cl100k, o200k, llama3, qwen2, none");
 }
 
 }  // namespace llmctl

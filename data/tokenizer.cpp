@@ -53,18 +53,19 @@ void strip_start(const TokenDecoder& decoder, int& left, std::string& text) {
 Tokenizer Tokenizer::load(const fs::path& path) {
   constexpr uint64_t kLargest = uint64_t{256} << 20;
   for (const char* kind : {".tiktoken", ".model", ".gguf"})
-    check(path.extension() != kind, Code::unsupported, "[tokenizer] ", path.string(), ": files of type ", kind,
-          " are not read yet, give a tokenizer.json");
+    check(path.extension() != kind, Code::unsupported, "[tokenizer] ", path.string(), ": files of type ",
+          kind, " are not read yet, give a tokenizer.json");
   const bool folder = fs::is_directory(path);
   const fs::path file = folder ? path / "tokenizer.json" : path;
-  check(!folder || fs::exists(file) || !fs::exists(path / "tokenizer.model"), Code::unsupported, "[tokenizer] ",
-        path.string(), " holds a tokenizer.model and no tokenizer.json; convert it first");
+  check(!folder || fs::exists(file) || !fs::exists(path / "tokenizer.model"), Code::unsupported,
+        "[tokenizer] ", path.string(), " holds a tokenizer.model and no tokenizer.json; convert it first");
   const Json json = read_json(file, kLargest);
   Json config;
   const fs::path beside = file.parent_path() / "tokenizer_config.json";
   if (fs::exists(beside)) config = read_json(beside, kLargest);
   const fs::path chat = file.parent_path() / "chat_template.jinja";
-  if (fs::exists(chat) && (config.is_null() || config.is_object())) config["chat_template"] = read_file(chat, 1 << 20);
+  if (fs::exists(chat) && (config.is_null() || config.is_object()))
+    config["chat_template"] = read_file(chat, 1 << 20);
   try {
     return from_json(json, config);
   } catch (const Error& e) {
@@ -75,8 +76,8 @@ Tokenizer Tokenizer::load(const fs::path& path) {
 void Tokenizer::save(const fs::path& folder) const {
   fs::create_directories(folder);
   write_file(folder / "tokenizer.json", state_->json_text, true);
-  write_file(folder / "tokenizer_config.json", parse_json(state_->config_text, "tokenizer_config.json").dump(2) + "\n",
-             true);
+  write_file(folder / "tokenizer_config.json",
+             parse_json(state_->config_text, "tokenizer_config.json").dump(2) + "\n", true);
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
@@ -96,7 +97,8 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
         continue;
       }
       const bool at_start = section.begin == 0 && inner.begin == 0;
-      const Pieces pieces = s.pre_tokenizer.cut(normal.substr(inner.begin, inner.end - inner.begin), at_start);
+      const Pieces pieces =
+          s.pre_tokenizer.cut(normal.substr(inner.begin, inner.end - inner.begin), at_start);
       for (const Range& r : pieces.ranges)
         memory.encode(std::string_view(pieces.text).substr(r.begin, r.end - r.begin), out);
     }
@@ -121,7 +123,9 @@ std::string Tokenizer::piece(int32_t id) const {
   return id >= 0 && id < vocab_size() ? state_->entries[static_cast<size_t>(id)].bytes : "";
 }
 
-int64_t Tokenizer::vocab_size() const { return static_cast<int64_t>(state_->entries.size()); }
+int64_t Tokenizer::vocab_size() const {
+  return static_cast<int64_t>(state_->entries.size());
+}
 
 std::optional<int32_t> Tokenizer::id_of(std::string_view token) const {
   const auto it = state_->ids.find(token);
@@ -137,10 +141,18 @@ bool Tokenizer::is_special(int32_t id) const {
   return id >= 0 && id < vocab_size() && state_->entries[static_cast<size_t>(id)].special;
 }
 
-std::optional<int32_t> Tokenizer::bos() const { return state_->bos; }
-std::optional<int32_t> Tokenizer::eos() const { return state_->eos; }
-std::string Tokenizer::chat_template() const { return state_->chat_template; }
-std::string Tokenizer::digest() const { return state_->digest; }
+std::optional<int32_t> Tokenizer::bos() const {
+  return state_->bos;
+}
+std::optional<int32_t> Tokenizer::eos() const {
+  return state_->eos;
+}
+std::string Tokenizer::chat_template() const {
+  return state_->chat_template;
+}
+std::string Tokenizer::digest() const {
+  return state_->digest;
+}
 
 // ---------------------------------------------------------------- one id at a time
 
@@ -169,7 +181,8 @@ struct StreamDecoder::State {
   }
 };
 
-StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool skip_special) : state_(std::make_unique<State>()) {
+StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool skip_special)
+    : state_(std::make_unique<State>()) {
   const TokenDecoder& decoder = tokenizer.state_->decoder;
   state_->tokenizer = tokenizer;
   state_->decoder.strip = decoder.strip;
@@ -188,6 +201,8 @@ std::string StreamDecoder::push(int32_t id) {
   return state_->take(false);
 }
 
-std::string StreamDecoder::finish() { return state_->take(true); }
+std::string StreamDecoder::finish() {
+  return state_->take(true);
+}
 
 }  // namespace llmctl

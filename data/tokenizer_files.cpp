@@ -16,10 +16,13 @@ std::vector<std::string> special_tokens(int64_t vocab_size) {
 
 Json pre_tokenizer_json(const std::string& pattern) {
   const std::string regex = named_pattern(pattern);
-  Json byte_level = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true},
+  Json byte_level = {{"type", "ByteLevel"},
+                     {"add_prefix_space", false},
+                     {"trim_offsets", true},
                      {"use_regex", pattern == "gpt2"}};
   if (regex.empty() || pattern == "gpt2") return byte_level;
-  Json split = {{"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
+  Json split = {
+      {"type", "Split"}, {"pattern", {{"Regex", regex}}}, {"behavior", "Isolated"}, {"invert", false}};
   Json sequence = {{"type", "Sequence"}};
   sequence["pretokenizers"] = Json::array({split, byte_level});
   return sequence;
@@ -28,8 +31,8 @@ Json pre_tokenizer_json(const std::string& pattern) {
 namespace {
 
 Json added_token(int64_t id, const std::string& content) {
-  return {{"id", id},          {"content", content},  {"single_word", false}, {"lstrip", false},
-          {"rstrip", false},   {"normalized", false}, {"special", true}};
+  return {{"id", id},        {"content", content},  {"single_word", false}, {"lstrip", false},
+          {"rstrip", false}, {"normalized", false}, {"special", true}};
 }
 
 Json model_json(const TrainedBpe& trained) {
@@ -38,10 +41,14 @@ Json model_json(const TrainedBpe& trained) {
   Json merges = Json::array();
   for (const auto& [left, right] : trained.merges)
     merges.push_back(Json::array({spell_bytes(trained.tokens[left]), spell_bytes(trained.tokens[right])}));
-  Json model = {{"type", "BPE"},           {"dropout", nullptr},
-                {"unk_token", nullptr},    {"continuing_subword_prefix", nullptr},
-                {"end_of_word_suffix", nullptr}, {"fuse_unk", false},
-                {"byte_fallback", false},  {"ignore_merges", false}};
+  Json model = {{"type", "BPE"},
+                {"dropout", nullptr},
+                {"unk_token", nullptr},
+                {"continuing_subword_prefix", nullptr},
+                {"end_of_word_suffix", nullptr},
+                {"fuse_unk", false},
+                {"byte_fallback", false},
+                {"ignore_merges", false}};
   model["vocab"] = std::move(vocab);
   model["merges"] = std::move(merges);
   return model;
@@ -60,7 +67,8 @@ TokenizerFiles tokenizer_files(const TrainedBpe& trained, const BpeTrainOptions&
     decoder_of_added[std::to_string(id)] = token;
   }
   TokenizerFiles files;
-  Json decoder = {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}};
+  Json decoder = {
+      {"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}};
   files.tokenizer = {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}};
   files.tokenizer["added_tokens"] = added;
   files.tokenizer["normalizer"] = nullptr;

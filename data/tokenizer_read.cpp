@@ -20,8 +20,8 @@ void add_entry(State& state, const std::string& spelling, int64_t id) {
   check(spelling.size() <= kMaxToken, Code::input, "[tokenizer] token ", id, " has ", spelling.size(),
         " bytes, at most ", kMaxToken, " are read");
   State::Entry& entry = state.entries[static_cast<size_t>(id)];
-  check(!entry.present, Code::input, "[tokenizer] id ", id, " is given to '", entry.spelling, "' and to '", spelling,
-        "'");
+  check(!entry.present, Code::input, "[tokenizer] id ", id, " is given to '", entry.spelling, "' and to '",
+        spelling, "'");
   const bool fresh = state.ids.emplace(spelling, static_cast<int32_t>(id)).second;
   check(fresh, Code::input, "[tokenizer] token '", spelling, "' has two ids");
   entry.spelling = spelling;
@@ -41,7 +41,7 @@ void read_vocab(const Json& model, const Json& added, State& state) {
   check(vocab.is_object(), Code::input, "[tokenizer] 'vocab' is ", vocab.type_name(), ", not an object");
   int64_t largest = -1;
   for (const auto& [spelling, id] : vocab.items()) {
-    check(id.is_number_unsigned() && id.get<uint64_t>() <= static_cast<uint64_t>(kMaxId), Code::input,
+    check(id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() <= kMaxId, Code::input,
           "[tokenizer] id of '", spelling, "' is not an integer in 0..", kMaxId);
     largest = std::max(largest, id.get<int64_t>());
   }
@@ -57,7 +57,8 @@ std::pair<std::string, std::string> parts_of_merge(const Json& merge) {
           "[tokenizer] a merge is not a pair of strings");
     return {merge[0].get<std::string>(), merge[1].get<std::string>()};
   }
-  check(merge.is_string(), Code::input, "[tokenizer] a merge is ", merge.type_name(), ", not a string or a pair");
+  check(merge.is_string(), Code::input, "[tokenizer] a merge is ", merge.type_name(),
+        ", not a string or a pair");
   const std::string text = merge.get<std::string>();
   const size_t space = text.find(' ');
   check(space != std::string::npos && text.find(' ', space + 1) == std::string::npos, Code::input,
@@ -67,7 +68,8 @@ std::pair<std::string, std::string> parts_of_merge(const Json& merge) {
 
 int32_t id_for_merge(const State& state, const std::string& spelling) {
   const auto it = state.ids.find(spelling);
-  check(it != state.ids.end(), Code::input, "[tokenizer] merge needs '", spelling, "', which is not in the vocabulary");
+  check(it != state.ids.end(), Code::input, "[tokenizer] merge needs '", spelling,
+        "', which is not in the vocabulary");
   return it->second;
 }
 
@@ -86,7 +88,8 @@ void read_merges(const Json& model, State& state) {
 
 bool absent_or_empty(const Json& object, const char* key) {
   const auto it = object.find(key);
-  return it == object.end() || it->is_null() || (it->is_string() && it->get_ref<const std::string&>().empty());
+  return it == object.end() || it->is_null() ||
+         (it->is_string() && it->get_ref<const std::string&>().empty());
 }
 
 void read_model(const Json& model, const Json& added, State& state) {
@@ -94,10 +97,11 @@ void read_model(const Json& model, const Json& added, State& state) {
   const std::string type = model.contains("type") ? type_field(model) : "BPE";
   check(type == "BPE", Code::unsupported, "[tokenizer] model '", type, "' is not offered, only BPE");
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
-    check(absent_or_empty(model, key), Code::unsupported, "[tokenizer] model option '", key, "' is not offered");
+    check(absent_or_empty(model, key), Code::unsupported, "[tokenizer] model option '", key,
+          "' is not offered");
   const auto dropout = model.find("dropout");
-  const bool dry = dropout == model.end() || dropout->is_null() ||
-                   (dropout->is_number() && dropout->get<double>() == 0.0);
+  const bool dry =
+      dropout == model.end() || dropout->is_null() || (dropout->is_number() && dropout->get<double>() == 0.0);
   check(dry, Code::unsupported, "[tokenizer] model option 'dropout' is not offered");
   state.bpe.fuse_unk = bool_field(model, "fuse_unk", false);
   state.bpe.byte_fallback = bool_field(model, "byte_fallback", false);
@@ -146,15 +150,15 @@ void read_added(const Json& added, State& state) {
     token.normalized = bool_field(json, "normalized", !token.special);
     token.lstrip = bool_field(json, "lstrip", false);
     token.rstrip = bool_field(json, "rstrip", false);
-    check(!bool_field(json, "single_word", false), Code::unsupported, "[tokenizer] added token '", token.content,
-          "' asks for single_word, which is not offered");
+    check(!bool_field(json, "single_word", false), Code::unsupported, "[tokenizer] added token '",
+          token.content, "' asks for single_word, which is not offered");
     check(!token.content.empty(), Code::input, "[tokenizer] added token ", token.id, " is empty");
     const auto known = state.ids.find(token.content);
     if (known == state.ids.end())
       add_entry(state, token.content, token.id);
     else
-      check(known->second == token.id, Code::input, "[tokenizer] added token '", token.content, "' has id ", token.id,
-            " but ", known->second, " in the vocabulary");
+      check(known->second == token.id, Code::input, "[tokenizer] added token '", token.content, "' has id ",
+            token.id, " but ", known->second, " in the vocabulary");
     State::Entry& entry = state.entries[static_cast<size_t>(token.id)];
     entry.special = token.special;
     entry.bytes = token.content;
@@ -190,7 +194,8 @@ void read_decoder_step(const Json& json, State& state, bool& fused) {
     const bool prefix = json.contains("prepend_scheme") ? string_field(json, "prepend_scheme") != "never"
                                                         : bool_field(json, "add_prefix_space", true);
     decoder.replacements.emplace_back(string_field(json, "replacement"), " ");
-    check(!decoder.replacements.back().first.empty(), Code::input, "[tokenizer] Metaspace replacement is empty");
+    check(!decoder.replacements.back().first.empty(), Code::input,
+          "[tokenizer] Metaspace replacement is empty");
     decoder.strip = prefix ? std::string(" ") : std::string();
     decoder.strip_start = prefix ? 1 : 0;
     fused = true;
@@ -219,7 +224,8 @@ void read_pieces(State& state) {
     if (!entry.present || !entry.bytes.empty()) continue;
     entry.bytes = entry.spelling;
     if (state.decoder.byte_level) entry.bytes = unspell_bytes(entry.spelling).value_or(entry.spelling);
-    for (const auto& [from, to] : state.decoder.replacements) entry.bytes = replace_all(entry.bytes, from, to);
+    for (const auto& [from, to] : state.decoder.replacements)
+      entry.bytes = replace_all(entry.bytes, from, to);
   }
   for (int b = 0; b < 256 && state.decoder.byte_fallback; ++b) {
     const int32_t id = state.bpe.byte_ids[b];
@@ -230,7 +236,8 @@ void read_pieces(State& state) {
 void read_template(const Json& json, State& state) {
   const Json& specials = field(json, "special_tokens");
   const Json& single = field(json, "single");
-  check(specials.is_object() && single.is_array(), Code::input, "[tokenizer] TemplateProcessing is malformed");
+  check(specials.is_object() && single.is_array(), Code::input,
+        "[tokenizer] TemplateProcessing is malformed");
   bool text_seen = false;
   for (const Json& piece : single) {
     check(piece.is_object(), Code::input, "[tokenizer] TemplateProcessing is malformed");
@@ -244,9 +251,10 @@ void read_template(const Json& json, State& state) {
     const Json& ids = field(field(specials, name.c_str()), "ids");
     check(ids.is_array(), Code::input, "[tokenizer] ids of '", name, "' are not a list");
     for (const Json& id : ids) {
-      const bool known = id.is_number_unsigned() && id.get<uint64_t>() < state.entries.size() &&
+      const bool known = id.is_number_integer() && id.get<uint64_t>() < state.entries.size() &&
                          state.entries[id.get<size_t>()].present;
-      check(known, Code::input, "[tokenizer] TemplateProcessing uses id ", id.dump(), ", not in the vocabulary");
+      check(known, Code::input, "[tokenizer] TemplateProcessing uses id ", id.dump(),
+            ", not in the vocabulary");
       (text_seen ? state.suffix : state.prefix).push_back(id.get<int32_t>());
     }
   }
@@ -282,7 +290,8 @@ std::optional<int32_t> named_token(const Json& config, const char* key, const St
 
 void read_config(const Json& config, State& state) {
   if (config.is_null()) return;
-  check(config.is_object(), Code::input, "[tokenizer] tokenizer_config is ", config.type_name(), ", not an object");
+  check(config.is_object(), Code::input, "[tokenizer] tokenizer_config is ", config.type_name(),
+        ", not an object");
   state.bos = named_token(config, "bos_token", state);
   state.eos = named_token(config, "eos_token", state);
   const auto text = config.find("chat_template");
@@ -304,8 +313,8 @@ void read_all(const Json& json, const Json& config, State& state) {
   const Json& given = field_or_null(json, "added_tokens");
   const Json& added = given.is_null() ? empty : given;
   check(added.is_array(), Code::input, "[tokenizer] 'added_tokens' is not a list");
-  check(field_or_null(json, "truncation").is_null() && field_or_null(json, "padding").is_null(), Code::unsupported,
-        "[tokenizer] truncation and padding inside tokenizer.json are not offered");
+  check(field_or_null(json, "truncation").is_null() && field_or_null(json, "padding").is_null(),
+        Code::unsupported, "[tokenizer] truncation and padding inside tokenizer.json are not offered");
   state.normalizer = Normalizer(field_or_null(json, "normalizer"));
   state.pre_tokenizer = PreTokenizer(field_or_null(json, "pre_tokenizer"));
   read_model(field(json, "model"), added, state);
@@ -317,6 +326,13 @@ void read_all(const Json& json, const Json& config, State& state) {
   read_config(config, state);
 }
 
+// Messages quote tokens, and a token may hold anything.
+std::string one_line(std::string text) {
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
+  return text;
+}
+
 }  // namespace
 
 Tokenizer Tokenizer::from_json(const Json& tokenizer_json, const Json& tokenizer_config) {
@@ -325,8 +341,10 @@ Tokenizer Tokenizer::from_json(const Json& tokenizer_json, const Json& tokenizer
     read_all(tokenizer_json, tokenizer_config, *state);
     state->json_text = tokenizer_json.dump();
     state->config_text = tokenizer_config.is_null() ? "{}" : tokenizer_config.dump();
+  } catch (const Error& e) {
+    throw Error(e.code, one_line(e.what()));
   } catch (const nlohmann::json::exception& e) {
-    throw Error(Code::input, std::string("[tokenizer] malformed: ") + e.what());
+    throw Error(Code::input, one_line(std::string("[tokenizer] malformed: ") + e.what()));
   }
   state->digest = digest_of(state->json_text).hex();
   Tokenizer tokenizer;

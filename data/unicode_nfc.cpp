@@ -46,7 +46,8 @@ void decompose(uint32_t code, std::vector<uint32_t>& out) {
 uint32_t composed(uint32_t first, uint32_t second) {
   if (first >= kL && first < kL + kLs && second >= kV && second < kV + kVs)
     return kS + ((first - kL) * kVs + (second - kV)) * kTs;
-  if (first >= kS && first < kS + kLs * kVs * kTs && (first - kS) % kTs == 0 && second > kT && second < kT + kTs)
+  if (first >= kS && first < kS + kLs * kVs * kTs && (first - kS) % kTs == 0 && second > kT &&
+      second < kT + kTs)
     return first + (second - kT);
   static const auto table = [] {
     std::unordered_map<uint64_t, uint32_t> map;

@@ -6,8 +6,8 @@ namespace llmctl {
 namespace {
 
 struct Lead {
-  int length;             // 0: no code point starts with this byte
-  uint8_t low, high;      // allowed range of the second byte
+  int length;         // 0: no code point starts with this byte
+  uint8_t low, high;  // allowed range of the second byte
 };
 
 Lead lead_of(uint8_t byte) {

@@ -12,8 +12,8 @@ namespace llmctl {
 struct CodePoint {
   enum class Kind : uint8_t { valid, invalid, cut };  // cut: text ends inside a valid beginning
   Kind kind = Kind::invalid;
-  uint8_t bytes = 1;    // bytes covered; for invalid and cut the longest valid beginning, at least 1
-  char32_t value = 0;   // only when valid
+  uint8_t bytes = 1;   // bytes covered; for invalid and cut the longest valid beginning, at least 1
+  char32_t value = 0;  // only when valid
 };
 
 // The code point at text[at]; at < text.size().

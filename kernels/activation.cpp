@@ -104,7 +104,8 @@ void launch(KN_CPU, const SwigluBwd& a, const Exec& ex) {
     by_dtype(a.dy, [&](auto* dy) {
       auto* dx = static_cast<decltype(x)>(a.dx.data);
       for_blocks(ex, t, rows_per_task(f), [&](int64_t begin, int64_t end) {
-        for (int64_t r = begin; r < end; ++r) swiglu_backward_row(x + r * 2 * f, dy + r * f, dx + r * 2 * f, f);
+        for (int64_t r = begin; r < end; ++r)
+          swiglu_backward_row(x + r * 2 * f, dy + r * f, dx + r * 2 * f, f);
       });
     });
   });

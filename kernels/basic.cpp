@@ -13,7 +13,8 @@ void Convert::check() const {
   const bool widens = x.dtype == DType::f16 && y.dtype == DType::f32;
   llmctl::check(same || widens || (is_row_type(x) && is_row_type(y)), Code::unsupported, "[", kName, "] ",
                 name_of(x.dtype), " to ", name_of(y.dtype), " is not offered");
-  llmctl::check(x.size() == y.size(), Code::bug, "[", kName, "] x has ", x.size(), " elements and y ", y.size());
+  llmctl::check(x.size() == y.size(), Code::bug, "[", kName, "] x has ", x.size(), " elements and y ",
+                y.size());
 }
 
 void Clear::check() const {}
@@ -25,8 +26,8 @@ void GatherRows::check() const {
 }
 
 void TensorDigest::check() const {
-  llmctl::check(x.dtype == DType::f32 || x.dtype == DType::i32 || x.dtype == DType::bf16 || x.dtype == DType::f16 ||
-                    x.dtype == DType::i64,
+  llmctl::check(x.dtype == DType::f32 || x.dtype == DType::i32 || x.dtype == DType::bf16 ||
+                    x.dtype == DType::f16 || x.dtype == DType::i64,
                 Code::unsupported, "[", kName, "] no digest of ", name_of(x.dtype));
   check_vector(kName, "tile_digests", tile_digests, DType::i64, 2 * tiles_of(x.rows(), x.cols()));
   check_vector(kName, "out", out, DType::i64, 2);
@@ -57,7 +58,8 @@ void copy(const View& x, const View& y, const Exec& ex) {
 template <class X, class Y>
 void convert(const X* x, Y* y, int64_t size, const Exec& ex) {
   for_blocks(ex, size, kBlock, [&](int64_t begin, int64_t end) {
-    for_lanes(end - begin, [&](int64_t i, int64_t n) { store_row(y + begin + i, load_row(x + begin + i, n), n); });
+    for_lanes(end - begin,
+              [&](int64_t i, int64_t n) { store_row(y + begin + i, load_row(x + begin + i, n), n); });
   });
 }
 
@@ -118,9 +120,14 @@ void launch(KN_CPU, const GatherRows& a, const Exec& ex) {
 
 void launch(KN_CPU, const TensorDigest& a, const Exec& ex) {
   switch (size_of(a.x.dtype)) {
-    case 2: digest_tiles(a, a.x.as<uint16_t>(), ex); break;
-    case 4: digest_tiles(a, a.x.as<float>(), ex); break;
-    default: digest_tiles(a, a.x.as<int64_t>(), ex);
+    case 2:
+      digest_tiles(a, a.x.as<uint16_t>(), ex);
+      break;
+    case 4:
+      digest_tiles(a, a.x.as<float>(), ex);
+      break;
+    default:
+      digest_tiles(a, a.x.as<int64_t>(), ex);
   }
   const int64_t* tile = a.tile_digests.as<int64_t>();
   int64_t sum[2] = {0, 0};

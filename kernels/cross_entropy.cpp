@@ -10,7 +10,8 @@ namespace llmctl::kn {
 #if KN_ONCE
 namespace {
 void check_logits(const char* who, const View& logits, int64_t vocab, const View& targets) {
-  check(logits.dtype == DType::f32, Code::bug, "[", who, "] logits are ", name_of(logits.dtype), ": want f32");
+  check(logits.dtype == DType::f32, Code::bug, "[", who, "] logits are ", name_of(logits.dtype),
+        ": want f32");
   check(vocab >= 1 && vocab <= logits.cols(), Code::bug, "[", who, "] vocab is ", vocab, " and logits have ",
         logits.cols(), " columns");
   check_vector(who, "targets", targets, DType::i32, logits.rows());
@@ -21,8 +22,8 @@ void CrossEntropyFwd::check() const {
   check_logits(kName, logits, vocab, targets);
   check_vector(kName, "loss", loss, DType::f32, logits.rows());
   check_vector(kName, "lse", lse, DType::f32, logits.rows());
-  llmctl::check(leaves >= 1 && leaves <= Leaves::kMax && (leaves & (leaves - 1)) == 0, Code::bug, "[", kName, "] ",
-                leaves, " leaves: want a power of two up to ", Leaves::kMax);
+  llmctl::check(leaves >= 1 && leaves <= Leaves::kMax && (leaves & (leaves - 1)) == 0, Code::bug, "[", kName,
+                "] ", leaves, " leaves: want a power of two up to ", Leaves::kMax);
 }
 
 void CrossEntropyBwd::check() const {
@@ -74,7 +75,8 @@ float log_sum_exp(const float* x, const Leaves& leaves) {
 }
 
 template <class D>
-void gradient_row(const float* x, int64_t vocab, int64_t columns, int32_t target, float lse, float scale, D* dx) {
+void gradient_row(const float* x, int64_t vocab, int64_t columns, int32_t target, float lse, float scale,
+                  D* dx) {
   if (target < 0) {
     for_lanes(columns, [&](int64_t i, int64_t n) { store_row(dx + i, zero(), n); });
     return;
@@ -112,7 +114,8 @@ void launch(KN_CPU, const CrossEntropyBwd& a, const Exec& ex) {
   by_dtype(a.dlogits, [&](auto* dlogits) {
     for_blocks(ex, a.logits.rows(), rows_per_task(columns), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r)
-        gradient_row(logits + r * columns, a.vocab, columns, targets[r], lse[r], a.scale, dlogits + r * columns);
+        gradient_row(logits + r * columns, a.vocab, columns, targets[r], lse[r], a.scale,
+                     dlogits + r * columns);
     });
   });
 }

@@ -26,8 +26,8 @@ void EmbedFwd::check() const {
 void EmbedBwd::check() const {
   check_rows(kName, "dx", dx, dx.rows(), dx.cols());
   check_vector(kName, "ids", ids, DType::i32, dx.rows());
-  llmctl::check(grad.cols() == dx.cols(), Code::bug, "[", kName, "] grad has ", grad.cols(), " columns and dx ",
-                dx.cols());
+  llmctl::check(grad.cols() == dx.cols(), Code::bug, "[", kName, "] grad has ", grad.cols(),
+                " columns and dx ", dx.cols());
   check_grad(kName, grad, grad.size(), overflow, parts);
 }
 #endif
@@ -66,7 +66,8 @@ void launch(KN_CPU, const EmbedBwd& a, const Exec& ex) {
         for (int64_t r = 0; r < t; ++r) {
           const auto* from = dx + r * d + begin;
           auto* to = grad + ids[r] * d + begin;
-          for_lanes(end - begin, [&](int64_t i, int64_t n) { add_grad(adder, to + i, load_row(from + i, n), n); });
+          for_lanes(end - begin,
+                    [&](int64_t i, int64_t n) { add_grad(adder, to + i, load_row(from + i, n), n); });
         }
         if (refused(adder)) raise_flag(a.overflow.as<int32_t>());
       });

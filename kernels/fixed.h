@@ -15,8 +15,12 @@ namespace llmctl::kn {
 
 constexpr float kFixedScale = 0x1p40f;
 
-KN_MATH float fixed_limit(int64_t parts) { return 0x1p22f / static_cast<float>(parts); }
-KN_MATH bool fits_fixed(float g, float limit) { return g < limit && -g < limit; }  // false for NaN
+KN_MATH float fixed_limit(int64_t parts) {
+  return 0x1p22f / static_cast<float>(parts);
+}
+KN_MATH bool fits_fixed(float g, float limit) {
+  return g < limit && -g < limit;
+}  // false for NaN
 
 // Of a value that fits.
 KN_MATH int64_t to_fixed(float g) {
@@ -36,7 +40,9 @@ KN_MATH float from_fixed(int64_t sum) {
 
 #ifdef KN_ISA
 // Sets an overflow flag; any number of tasks may do so at once.
-KN_INLINE void raise_flag(int32_t* flag) { __atomic_store_n(flag, 1, __ATOMIC_RELAXED); }
+KN_INLINE void raise_flag(int32_t* flag) {
+  __atomic_store_n(flag, 1, __ATOMIC_RELAXED);
+}
 
 // Adds lanes to sums in memory and remembers whether any was refused. One per task; at the end:
 //   if (adder.refused()) raise_flag(flag);
@@ -44,8 +50,12 @@ struct FixedAdder {
   F32 limit;
   I32 bad;
 };
-KN_INLINE FixedAdder fixed_adder(int64_t parts) { return {set1(fixed_limit(parts)), iset1(0)}; }
-KN_INLINE bool refused(const FixedAdder& a) { return any(ilt(a.bad, iset1(0))); }
+KN_INLINE FixedAdder fixed_adder(int64_t parts) {
+  return {set1(fixed_limit(parts)), iset1(0)};
+}
+KN_INLINE bool refused(const FixedAdder& a) {
+  return any(ilt(a.bad, iset1(0)));
+}
 
 namespace math {
 #if KN_ISA >= 2
@@ -58,7 +68,8 @@ KN_INLINE void add_whole(int64_t* p, F32 v) {  // v integer after rounding, |v| 
 #elif KN_ISA == 1
 KN_INLINE void add_four(int64_t* p, __m128i high, __m128i low) {
   __m256i* q = reinterpret_cast<__m256i*>(p);
-  __m256i whole = _mm256_add_epi64(_mm256_slli_epi64(_mm256_cvtepi32_epi64(high), 31), _mm256_cvtepi32_epi64(low));
+  __m256i whole =
+      _mm256_add_epi64(_mm256_slli_epi64(_mm256_cvtepi32_epi64(high), 31), _mm256_cvtepi32_epi64(low));
   _mm256_storeu_si256(q, _mm256_add_epi64(_mm256_loadu_si256(q), whole));
 }
 KN_INLINE void add_whole(int64_t* p, F32 v) {
@@ -112,10 +123,18 @@ KN_INLINE F32 load_fixed(const int64_t* p, int64_t n) {
 }
 
 // A gradient element type switch: i64 fixed point or f32.
-KN_INLINE F32 load_grad(const int64_t* p, int64_t n) { return load_fixed(p, n); }
-KN_INLINE F32 load_grad(const float* p, int64_t n) { return load(p, n); }
-KN_INLINE void add_grad(FixedAdder& a, int64_t* p, F32 g, int64_t n) { add_fixed(a, p, g, n); }
-KN_INLINE void add_grad(FixedAdder&, float* p, F32 g, int64_t n) { store(p, add(load(p, n), g), n); }
+KN_INLINE F32 load_grad(const int64_t* p, int64_t n) {
+  return load_fixed(p, n);
+}
+KN_INLINE F32 load_grad(const float* p, int64_t n) {
+  return load(p, n);
+}
+KN_INLINE void add_grad(FixedAdder& a, int64_t* p, F32 g, int64_t n) {
+  add_fixed(a, p, g, n);
+}
+KN_INLINE void add_grad(FixedAdder&, float* p, F32 g, int64_t n) {
+  store(p, add(load(p, n), g), n);
+}
 #endif
 
 }  // namespace llmctl::kn

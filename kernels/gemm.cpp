@@ -3,8 +3,6 @@
 // accumulators in a block on the stack (96 KiB a leaf, in L2), then the epilogue.
 #include "kernels/gemm.h"
 
-#include <type_traits>
-
 #include "kernels/gemm_tile.h"
 
 namespace llmctl::kn {

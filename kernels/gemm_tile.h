@@ -8,6 +8,8 @@
 // rows of a tile must lie in one panel. Internal to kernels/; compiled once per instruction set.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/simd.h"
 
 namespace llmctl::kn {

@@ -140,8 +140,8 @@ void launch(KN_CPU, const LayerNormBwd& a, const Exec& ex) {
           const auto* residual = static_cast<decltype(dx)>(a.dresidual.data);
           for_blocks(ex, t, rows_per_task(d), [&](int64_t begin, int64_t end) {
             for (int64_t r = begin; r < end; ++r)
-              backward_row(dy + r * d, x + r * d, w, {mean[r], rstd[r]}, residual ? residual + r * d : nullptr,
-                           dx + r * d, d);
+              backward_row(dy + r * d, x + r * d, w, {mean[r], rstd[r]},
+                           residual ? residual + r * d : nullptr, dx + r * d, d);
           });
         });
       });

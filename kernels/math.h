@@ -33,10 +33,18 @@ namespace llmctl::kn::math {
 
 // ------------------------------------------------------------------ one float as a lane
 // The names of simd.h for one float; templates below find those of F32 by its namespace.
-KN_MATH float add(float a, float b) { return a + b; }
-KN_MATH float sub(float a, float b) { return a - b; }
-KN_MATH float mul(float a, float b) { return a * b; }
-KN_MATH float div(float a, float b) { return a / b; }
+KN_MATH float add(float a, float b) {
+  return a + b;
+}
+KN_MATH float sub(float a, float b) {
+  return a - b;
+}
+KN_MATH float mul(float a, float b) {
+  return a * b;
+}
+KN_MATH float div(float a, float b) {
+  return a / b;
+}
 KN_MATH float fma(float a, float b, float c) {
 #ifdef __CUDA_ARCH__
   return __fmaf_rn(a, b, c);
@@ -61,28 +69,56 @@ KN_MATH float from_bits(int32_t b) {
   memcpy(&a, &b, 4);
   return a;
 }
-KN_MATH float to_float(int32_t a) { return static_cast<float>(a); }
+KN_MATH float to_float(int32_t a) {
+  return static_cast<float>(a);
+}
 KN_MATH int32_t iadd(int32_t a, int32_t b) {
   return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
 }
 KN_MATH int32_t isub(int32_t a, int32_t b) {
   return static_cast<int32_t>(static_cast<uint32_t>(a) - static_cast<uint32_t>(b));
 }
-KN_MATH int32_t iand(int32_t a, int32_t b) { return a & b; }
-KN_MATH int32_t ior(int32_t a, int32_t b) { return a | b; }
-KN_MATH int32_t up23(int32_t a) { return static_cast<int32_t>(static_cast<uint32_t>(a) << 23); }
-KN_MATH int32_t down23(int32_t a) { return a >> 23; }
-KN_MATH bool lt(float a, float b) { return a < b; }
-KN_MATH bool le(float a, float b) { return a <= b; }
-KN_MATH float select(bool m, float a, float b) { return m ? a : b; }
+KN_MATH int32_t iand(int32_t a, int32_t b) {
+  return a & b;
+}
+KN_MATH int32_t ior(int32_t a, int32_t b) {
+  return a | b;
+}
+KN_MATH int32_t up23(int32_t a) {
+  return static_cast<int32_t>(static_cast<uint32_t>(a) << 23);
+}
+KN_MATH int32_t down23(int32_t a) {
+  return a >> 23;
+}
+KN_MATH bool lt(float a, float b) {
+  return a < b;
+}
+KN_MATH bool le(float a, float b) {
+  return a <= b;
+}
+KN_MATH float select(bool m, float a, float b) {
+  return m ? a : b;
+}
 // A constant of the type of the first argument.
-KN_MATH float like(float, float c) { return c; }
-KN_MATH int32_t ilike(int32_t, int32_t c) { return c; }
+KN_MATH float like(float, float c) {
+  return c;
+}
+KN_MATH int32_t ilike(int32_t, int32_t c) {
+  return c;
+}
 #ifdef KN_ISA
-KN_MATH I32 up23(I32 a) { return shl<23>(a); }
-KN_MATH I32 down23(I32 a) { return sar<23>(a); }
-KN_MATH F32 like(F32, float c) { return set1(c); }
-KN_MATH I32 ilike(I32, int32_t c) { return iset1(c); }
+KN_MATH I32 up23(I32 a) {
+  return shl<23>(a);
+}
+KN_MATH I32 down23(I32 a) {
+  return sar<23>(a);
+}
+KN_MATH F32 like(F32, float c) {
+  return set1(c);
+}
+KN_MATH I32 ilike(I32, int32_t c) {
+  return iset1(c);
+}
 #endif
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -263,8 +299,7 @@ KN_MATH double exp64(double x) {
 
 // x > 0, else NaN or (0, denormal) -inf.
 KN_MATH double log64(double x) {
-  if (!(x >= 0x1p-1022))
-    return x > -0x1p-1022 ? -math::kInfinity64 : math::kNan64;
+  if (!(x >= 0x1p-1022)) return x > -0x1p-1022 ? -math::kInfinity64 : math::kNan64;
   if (x == math::kInfinity64) return x;
   int64_t b = math::bits64(x);
   const int64_t e = (b - 0x3fe6a09e667f3bcdLL) >> 52;  // m from sqrt(1/2)
@@ -273,7 +308,8 @@ KN_MATH double log64(double x) {
   // log(1+f) = 2 atanh(s) = f - (h - s (h + R)), R = 2z/3 + 2z^2/5 + ...
   double p = 0.0;
   for (int i = 25; i >= 3; i -= 2) p = math::fma64(p, z, 2.0 / i);
-  const double rest = h - math::fma64(s, math::fma64(p, z, h), static_cast<double>(e) * 0x1.abc9e3b39803fp-56);
+  const double rest =
+      h - math::fma64(s, math::fma64(p, z, h), static_cast<double>(e) * 0x1.abc9e3b39803fp-56);
   return math::fma64(static_cast<double>(e), 0x1.62e42fefa39efp-1, f - rest);
 }
 
@@ -333,6 +369,8 @@ KN_MATH double powint64(double x, int64_t n) {
 }
 
 // x^y for x > 0, with a relative error below (2 + 3 |y log x|) 2^-53.
-KN_MATH double pow64(double x, double y) { return exp64(y * log64(x)); }
+KN_MATH double pow64(double x, double y) {
+  return exp64(y * log64(x));
+}
 
 }  // namespace llmctl::kn

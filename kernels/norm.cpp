@@ -82,7 +82,8 @@ void weight_gradient(const RmsNormBwd& a, const G* dy, const X* x, D* grad, cons
       });
     }
     FixedAdder adder = fixed_adder(a.parts);
-    for_lanes(end - begin, [&](int64_t i, int64_t n) { add_grad(adder, grad + begin + i, sum[i / kLanes], n); });
+    for_lanes(end - begin,
+              [&](int64_t i, int64_t n) { add_grad(adder, grad + begin + i, sum[i / kLanes], n); });
     if (refused(adder)) raise_flag(a.overflow.as<int32_t>());
   });
 }
@@ -117,7 +118,8 @@ void launch(KN_CPU, const RmsNormBwd& a, const Exec& ex) {
           const auto* residual = static_cast<decltype(dx)>(a.dresidual.data);
           for_blocks(ex, t, rows_per_task(d), [&](int64_t begin, int64_t end) {
             for (int64_t r = begin; r < end; ++r)
-              backward_row(dy + r * d, x + r * d, w, rstd[r], residual ? residual + r * d : nullptr, dx + r * d, d);
+              backward_row(dy + r * d, x + r * d, w, rstd[r], residual ? residual + r * d : nullptr,
+                           dx + r * d, d);
           });
         });
       });

@@ -11,9 +11,9 @@ namespace llmctl::kn {
 #if KN_ONCE
 namespace {
 void check_state(const char* name, const View& v, const View& grad) {
-  check(v.dtype == DType::f32 && v.size() == grad.size() && v.cols() == grad.cols(), Code::bug, "[adamw] ", name,
-        " is (", v.rows(), ",", v.cols(), ") of ", name_of(v.dtype), ": want f32 (", grad.rows(), ",", grad.cols(),
-        ")");
+  check(v.dtype == DType::f32 && v.size() == grad.size() && v.cols() == grad.cols(), Code::bug, "[adamw] ",
+        name, " is (", v.rows(), ",", v.cols(), ") of ", name_of(v.dtype), ": want f32 (", grad.rows(), ",",
+        grad.cols(), ")");
 }
 }  // namespace
 
@@ -21,8 +21,8 @@ void GradNorm::check() const {
   llmctl::check(grad.dtype == DType::f32 || grad.dtype == DType::i64, Code::bug, "[", kName, "] grad is ",
                 name_of(grad.dtype), ": want i64 or f32");
   const int64_t tiles = tiles_of(grad.rows(), grad.cols());
-  llmctl::check(size_of(out.dtype) == 8 && out.size() == tiles, Code::bug, "[", kName, "] out has ", out.size(),
-                " sums of ", name_of(out.dtype), ": want ", tiles, " of 8 bytes");
+  llmctl::check(size_of(out.dtype) == 8 && out.size() == tiles, Code::bug, "[", kName, "] out has ",
+                out.size(), " sums of ", name_of(out.dtype), ": want ", tiles, " of 8 bytes");
 }
 
 void AdamW::check() const {
@@ -31,8 +31,8 @@ void AdamW::check() const {
   check_state("master", master, grad);
   check_state("m", m, grad);
   check_state("v", v, grad);
-  llmctl::check(bias1 > 0 && bias2 > 0, Code::bug, "[", kName, "] bias corrections are ", bias1, " and ", bias2,
-                ": want above 0");
+  llmctl::check(bias1 > 0 && bias2 > 0, Code::bug, "[", kName, "] bias corrections are ", bias1, " and ",
+                bias2, ": want above 0");
   if (!digest) return;
   check_vector(kName, "digest", digest, DType::i64, 4);
   check_vector(kName, "tile_digests", tile_digests, DType::i64, 4 * tiles_of(grad.rows(), grad.cols()));
@@ -44,7 +44,9 @@ namespace {
 // ------------------------------------------------------------------ norm
 // Sixteen f64 lanes per tile: lane j of the sum takes elements j, j+16, ... of each row in turn.
 #if KN_ISA >= 2
-struct F64 { __m512d a, b; };
+struct F64 {
+  __m512d a, b;
+};
 KN_INLINE void add_squares(F64& s, F32 g) {
   const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(g.v));
   const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(g.v, 1));
@@ -55,12 +57,16 @@ KN_INLINE void lanes_of(const F64& s, double* t) {
   _mm512_storeu_pd(t, s.a);
   _mm512_storeu_pd(t + 8, s.b);
 }
-KN_INLINE F64 zero64() { return {_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+KN_INLINE F64 zero64() {
+  return {_mm512_setzero_pd(), _mm512_setzero_pd()};
+}
 #elif KN_ISA == 1
-struct F64 { __m256d v[4]; };
+struct F64 {
+  __m256d v[4];
+};
 KN_INLINE void add_squares(F64& s, F32 g) {
-  const __m128 part[4] = {_mm256_castps256_ps128(g.a), _mm256_extractf128_ps(g.a, 1), _mm256_castps256_ps128(g.b),
-                          _mm256_extractf128_ps(g.b, 1)};
+  const __m128 part[4] = {_mm256_castps256_ps128(g.a), _mm256_extractf128_ps(g.a, 1),
+                          _mm256_castps256_ps128(g.b), _mm256_extractf128_ps(g.b, 1)};
   for (int i = 0; i < 4; ++i) {
     const __m256d x = _mm256_cvtps_pd(part[i]);
     s.v[i] = _mm256_fmadd_pd(x, x, s.v[i]);
@@ -73,15 +79,21 @@ KN_INLINE F64 zero64() {
   return {{_mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd()}};
 }
 #else
-struct F64 { double v[16]; };
+struct F64 {
+  double v[16];
+};
 KN_INLINE void add_squares(F64& s, F32 g) {
   for (int i = 0; i < kLanes; ++i) {
     const double x = static_cast<double>(g.v[i]);
     s.v[i] = math::fma64(x, x, s.v[i]);
   }
 }
-KN_INLINE void lanes_of(const F64& s, double* t) { std::memcpy(t, s.v, sizeof s.v); }
-KN_INLINE F64 zero64() { return {}; }
+KN_INLINE void lanes_of(const F64& s, double* t) {
+  std::memcpy(t, s.v, sizeof s.v);
+}
+KN_INLINE F64 zero64() {
+  return {};
+}
 #endif
 
 // Lanes i and i+8, then +4, +2, +1.
@@ -125,14 +137,15 @@ void adamw_segment(const AdamW& a, const math::AdamWFactors& f, const G* grad, c
 
 template <bool hash, class G>
 void adamw_pass(const AdamW& a, const G* grad, const Exec& ex) {
-  const math::AdamWFactors f{a.scale,  a.beta1,          1.0f - a.beta1,       a.beta2,
-                             1.0f - a.beta2, -(a.lr * a.decay), -(a.lr / a.bias1), math::sqrt(a.bias2), a.eps};
+  const math::AdamWFactors f = math::adamw_factors(a);
   for_tiles<Nothing>(
       ex, a.grad.rows(), a.grad.cols(),
       [&](Nothing&, int64_t first, int64_t count) {
-        if constexpr (hash) std::memset(a.tile_digests.as<int64_t>() + 4 * first, 0, static_cast<size_t>(32 * count));
+        if constexpr (hash)
+          std::memset(a.tile_digests.as<int64_t>() + 4 * first, 0, static_cast<size_t>(32 * count));
       },
-      [&](Nothing&, const Segment& s) { adamw_segment<hash>(a, f, grad, s); }, [](Nothing&, int64_t, int64_t) {});
+      [&](Nothing&, const Segment& s) { adamw_segment<hash>(a, f, grad, s); },
+      [](Nothing&, int64_t, int64_t) {});
 }
 
 }  // namespace
@@ -148,7 +161,9 @@ void launch(KN_CPU, const GradNorm& a, const Exec& ex) {
         },
         [&](TileSums& t, const Segment& s) {
           F64 sum = t.sum[s.slot];
-          for_lanes(s.n, [&](int64_t i, int64_t n) { add_squares(sum, mul(load_grad(grad + s.at + i, n), scale)); });
+          for_lanes(s.n, [&](int64_t i, int64_t n) {
+            add_squares(sum, mul(load_grad(grad + s.at + i, n), scale));
+          });
           t.sum[s.slot] = sum;
         },
         [&](TileSums& t, int64_t first, int64_t count) {
@@ -158,7 +173,8 @@ void launch(KN_CPU, const GradNorm& a, const Exec& ex) {
 }
 
 void launch(KN_CPU, const AdamW& a, const Exec& ex) {
-  by_grad(a.grad, [&](auto* grad) { a.digest ? adamw_pass<true>(a, grad, ex) : adamw_pass<false>(a, grad, ex); });
+  by_grad(a.grad,
+          [&](auto* grad) { a.digest ? adamw_pass<true>(a, grad, ex) : adamw_pass<false>(a, grad, ex); });
   if (!a.digest) return;
   int64_t* digest = a.digest.as<int64_t>();
   const int64_t* tile = a.tile_digests.as<int64_t>();

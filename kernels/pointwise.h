@@ -19,7 +19,7 @@ KN_MATH SwigluSlopes<T> swiglu_slopes(T gate, T up, T dy) {
   return {mul(mul(dy, up), slope), mul(dy, value)};
 }
 
-constexpr float kRootTwoOverPi = 0x1.988454p-1f, kCubic = 0x1.6e4e26p-5f;   // 0.044715
+constexpr float kRootTwoOverPi = 0x1.988454p-1f, kCubic = 0x1.6e4e26p-5f;  // 0.044715
 constexpr float kRootHalf = 0x1.6a09e6p-1f, kNormalPeak = 0x1.988454p-2f;  // 1/sqrt(2), 1/sqrt(2 pi)
 
 struct GeluTanh {
@@ -63,6 +63,11 @@ struct AdamWFactors {
   float step;                               // -(lr / bias1)
   float root_bias2, eps;
 };
+template <class Op>
+KN_MATH AdamWFactors adamw_factors(const Op& a) {
+  return {a.scale,           a.beta1,           1.0f - a.beta1,      a.beta2, 1.0f - a.beta2,
+          -(a.lr * a.decay), -(a.lr / a.bias1), math::sqrt(a.bias2), a.eps};
+}
 // m = fma(beta1, m, rest1 g); v = fma(beta2, v, (rest2 g) g); w = fma(shrink, w, w);
 // w = fma(step, m / (sqrt(v) / root_bias2 + eps), w).
 template <class T>

@@ -12,8 +12,6 @@
 //   acc = acc + (float(dot) * sx) * sw
 #include "kernels/quant_gemm.h"
 
-#include <type_traits>
-
 #include "kernels/gemm_tile.h"
 
 namespace llmctl::kn {

@@ -25,7 +25,8 @@ KN_MATH RandomWords philox(uint64_t key, uint64_t counter_low, uint64_t counter_
   uint32_t c2 = static_cast<uint32_t>(counter_high), c3 = static_cast<uint32_t>(counter_high >> 32);
   for (int round = 0; round < 10; ++round) {
     const uint64_t p0 = static_cast<uint64_t>(c0) * 0xD2511F53u, p1 = static_cast<uint64_t>(c2) * 0xCD9E8D57u;
-    const uint32_t n0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0, n2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
+    const uint32_t n0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0,
+                   n2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
     c1 = static_cast<uint32_t>(p1);
     c3 = static_cast<uint32_t>(p0);
     c0 = n0;
@@ -42,8 +43,12 @@ KN_MATH RandomWords random_words(const RandomKey& key, uint64_t index) {
 }
 
 // Strictly between 0 and 1, exact: 23 bits and a half, 32 bits and a half.
-KN_MATH float uniform_f32(uint32_t word) { return (static_cast<float>(word >> 9) + 0.5f) * 0x1p-23f; }
-KN_MATH double uniform_f64(uint32_t word) { return (static_cast<double>(word) + 0.5) * 0x1p-32; }
+KN_MATH float uniform_f32(uint32_t word) {
+  return (static_cast<float>(word >> 9) + 0.5f) * 0x1p-23f;
+}
+KN_MATH double uniform_f64(uint32_t word) {
+  return (static_cast<double>(word) + 0.5) * 0x1p-32;
+}
 KN_MATH double random_uniform(const RandomKey& key, uint64_t index) {
   return uniform_f64(random_words(key, index).word[0]);
 }

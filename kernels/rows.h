@@ -42,14 +42,18 @@ KN_INLINE void for_blocks(const Exec& ex, int64_t n, int64_t each, Body&& body) 
   });
 }
 // Rows of `cols` elements that make a task of about 16 Ki elements.
-KN_INLINE int64_t rows_per_task(int64_t cols) { return cols >= 16384 ? 1 : 16384 / (cols > 0 ? cols : 1); }
+KN_INLINE int64_t rows_per_task(int64_t cols) {
+  return cols >= 16384 ? 1 : 16384 / (cols > 0 ? cols : 1);
+}
 
 #if KN_ONCE
-inline bool is_row_type(const View& v) { return v.dtype == DType::f32 || v.dtype == DType::bf16; }
+inline bool is_row_type(const View& v) {
+  return v.dtype == DType::f32 || v.dtype == DType::bf16;
+}
 inline void check_rows(const char* who, const char* name, const View& v, int64_t rows, int64_t cols) {
   check(is_row_type(v), Code::bug, "[", who, "] ", name, " is ", name_of(v.dtype), ": want f32 or bf16");
-  check(v.rows() == rows && v.cols() == cols, Code::bug, "[", who, "] ", name, " is (", v.rows(), ",", v.cols(),
-        "): want (", rows, ",", cols, ")");
+  check(v.rows() == rows && v.cols() == cols, Code::bug, "[", who, "] ", name, " is (", v.rows(), ",",
+        v.cols(), "): want (", rows, ",", cols, ")");
 }
 inline void check_vector(const char* who, const char* name, const View& v, DType dtype, int64_t n) {
   check(v.dtype == dtype && v.size() == n, Code::bug, "[", who, "] ", name, " is ", v.size(), " of ",
@@ -58,8 +62,8 @@ inline void check_vector(const char* who, const char* name, const View& v, DType
 inline void check_residual(const char* who, const View& residual, const View& dx) {
   if (!residual) return;
   check_rows(who, "dresidual", residual, dx.rows(), dx.cols());
-  check(residual.dtype == dx.dtype, Code::bug, "[", who, "] dresidual is ", name_of(residual.dtype), " and dx is ",
-        name_of(dx.dtype), ": want the same");
+  check(residual.dtype == dx.dtype, Code::bug, "[", who, "] dresidual is ", name_of(residual.dtype),
+        " and dx is ", name_of(dx.dtype), ": want the same");
 }
 inline void check_grad(const char* who, const View& grad, int64_t n, const View& overflow, int64_t parts) {
   check(grad.dtype == DType::f32 || grad.dtype == DType::i64, Code::bug, "[", who, "] grad is ",

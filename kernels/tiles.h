@@ -16,10 +16,10 @@ constexpr int64_t kTilesPerTask = 16;
 // A row of a tile: where it starts, its elements, its tile.
 struct Segment {
   int64_t at, n;
-  int64_t tile;      // number of the tile, row-major over the grid
+  int64_t tile;  // number of the tile, row-major over the grid
   int64_t tile_row, tile_col;
-  int row;           // in the tile
-  int slot;          // of the tile in the task
+  int row;   // in the tile
+  int slot;  // of the tile in the task
 };
 
 // Tasks over the tile grid of a (rows, cols) matrix: begin(first tile, tiles), then body(segment) for
@@ -59,7 +59,9 @@ KN_INLINE void hash_lanes(RowHasher& h, const uint16_t* p, int64_t i, int64_t n)
 KN_INLINE void hash_lanes(RowHasher& h, const int64_t* p, int64_t i, int64_t n) {
   const float* words = reinterpret_cast<const float*>(p);
   hash_words(h, n >= 8 ? iload(p) : bits(load(words, 2 * n)), static_cast<int>(2 * i));
-  if (n > 8) hash_words(h, n >= kLanes ? iload(p + 8) : bits(load(words + 16, 2 * n - 16)), static_cast<int>(2 * i + 16));
+  if (n > 8)
+    hash_words(h, n >= kLanes ? iload(p + 8) : bits(load(words + 16, 2 * n - 16)),
+               static_cast<int>(2 * i + 16));
 }
 
 // *sum += h mod 2^128, a digest in memory being two i64, low first.

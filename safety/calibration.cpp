@@ -65,7 +65,8 @@ Calibration calibrate(const std::vector<double>& margin, const std::vector<char>
   const double p = static_cast<double>(positives), n = static_cast<double>(negatives);
   const Platt platt{margin, truth, (p + 1) / (p + 2), 1 / (n + 2)};
   double current = platt.loss(out.slope, out.offset);
-  for (int i = 0; i < 100 && platt.improve(out.slope, out.offset, current); ++i) {}
+  for (int i = 0; i < 100 && platt.improve(out.slope, out.offset, current); ++i) {
+  }
   return out.slope > 0 ? out : Calibration{};
 }
 

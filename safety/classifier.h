@@ -40,7 +40,8 @@ struct TextClassifier {
 
 // Writes the folder under its final name only when complete. Error{usage} when it exists and
 // !overwrite; Error{io}.
-void save_classifier(const TextClassifier& model, const Json& training, const fs::path& folder, bool overwrite);
+void save_classifier(const TextClassifier& model, const Json& training, const fs::path& folder,
+                     bool overwrite);
 // Error{input} for a folder that is missing, truncated or inconsistent; Error{unsupported} for
 // another model_type or fold_version.
 TextClassifier load_classifier(const fs::path& folder);

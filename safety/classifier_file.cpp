@@ -15,8 +15,8 @@ constexpr size_t kMostCategories = 256;
 // Field `name` of a config as a T, checked by `good`, which is a type test of Json.
 template <class T>
 T field(const Json& object, const char* name, bool (Json::*good)() const noexcept, const std::string& who) {
-  check(object.is_object() && object.contains(name) && (object[name].*good)(), Code::input, "[moderate] ", who,
-        ": field \"", name, "\" is missing or of the wrong type, train or copy the model again");
+  check(object.is_object() && object.contains(name) && (object[name].*good)(), Code::input, "[moderate] ",
+        who, ": field \"", name, "\" is missing or of the wrong type, train or copy the model again");
   return object[name].get<T>();
 }
 
@@ -55,8 +55,8 @@ void read_config(const fs::path& path, TextClassifier& model) {
     check(name.is_string() && !name.get<std::string>().empty(), Code::input, "[moderate] ", who,
           ": a category is not a name");
     const auto text = name.get<std::string>();
-    check(std::find(model.categories.begin(), model.categories.end(), text) == model.categories.end(), Code::input,
-          "[moderate] ", who, ": category \"", text, "\" is listed twice");
+    check(std::find(model.categories.begin(), model.categories.end(), text) == model.categories.end(),
+          Code::input, "[moderate] ", who, ": category \"", text, "\" is listed twice");
     model.categories.push_back(text);
   }
   for (const Json& c : calibration) model.calibration.push_back(read_calibration(c, who));
@@ -71,14 +71,15 @@ std::vector<float> read_floats(const SafeTensors& file, const char* name, std::v
         shape.size() > 1 ? std::to_string(shape[1]) : "");
   const float* data = view.as<float>();
   std::vector<float> out(data, data + view.size());
-  check(std::all_of(out.begin(), out.end(), [](float v) { return std::isfinite(v); }), Code::input, "[moderate] ",
-        file.path().string(), ": tensor ", name, " holds values that are not finite");
+  check(std::all_of(out.begin(), out.end(), [](float v) { return std::isfinite(v); }), Code::input,
+        "[moderate] ", file.path().string(), ": tensor ", name, " holds values that are not finite");
   return out;
 }
 
 }  // namespace
 
-void save_classifier(const TextClassifier& model, const Json& training, const fs::path& folder, bool overwrite) {
+void save_classifier(const TextClassifier& model, const Json& training, const fs::path& folder,
+                     bool overwrite) {
   OutputFolder out(folder, overwrite);
   Json calibration = Json::array();
   for (const Calibration& c : model.calibration)
@@ -96,9 +97,10 @@ void save_classifier(const TextClassifier& model, const Json& training, const fs
   const auto view = [](const std::vector<float>& v, std::initializer_list<int64_t> shape) {
     return View(const_cast<float*>(v.data()), DType::f32, shape);
   };
-  save_safetensors(out.path() / "model.safetensors",
-                   {{"weight", view(model.weight, {model.shape.buckets, n})}, {"bias", view(model.bias, {n})}},
-                   {{"format", "llmctl"}}, false);
+  save_safetensors(
+      out.path() / "model.safetensors",
+      {{"weight", view(model.weight, {model.shape.buckets, n})}, {"bias", view(model.bias, {n})}},
+      {{"format", "llmctl"}}, false);
   out.commit();
 }
 

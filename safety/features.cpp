@@ -12,22 +12,37 @@ namespace {
 
 constexpr size_t kLongestWord = 64;
 
-bool is_letter(char c) { return (c >= 'a' && c <= 'z') || static_cast<unsigned char>(c) >= 0x80; }
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_word_byte(char c) { return is_letter(c) || is_digit(c); }
+bool is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || static_cast<unsigned char>(c) >= 0x80;
+}
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+bool is_word_byte(char c) {
+  return is_letter(c) || is_digit(c);
+}
 
 // The letter a sign stands for in disguised spelling, or 0.
 char disguised(char c) {
   switch (c) {
-    case '0': return 'o';
-    case '1': return 'i';
-    case '3': return 'e';
-    case '4': return 'a';
-    case '5': return 's';
-    case '7': return 't';
-    case '@': return 'a';
-    case '$': return 's';
-    default: return 0;
+    case '0':
+      return 'o';
+    case '1':
+      return 'i';
+    case '3':
+      return 'e';
+    case '4':
+      return 'a';
+    case '5':
+      return 's';
+    case '7':
+      return 't';
+    case '@':
+      return 'a';
+    case '$':
+      return 's';
+    default:
+      return 0;
   }
 }
 
@@ -131,9 +146,9 @@ void merge_equal_buckets(Features& f) {
 }  // namespace
 
 void check_shape(const FeatureShape& s, const std::string& who) {
-  check(s.buckets >= 1024 && s.buckets <= (1 << 24) &&
-            std::has_single_bit(static_cast<uint64_t>(s.buckets)),
-        Code::input, "[moderate] ", who, ": buckets is ", s.buckets, ": use a power of two from 1024 to 16777216");
+  check(s.buckets >= 1024 && s.buckets <= (1 << 24) && std::has_single_bit(static_cast<uint64_t>(s.buckets)),
+        Code::input, "[moderate] ", who, ": buckets is ", s.buckets,
+        ": use a power of two from 1024 to 16777216");
   check(s.char_min >= 1 && s.char_min <= s.char_max && s.char_max <= 8, Code::input, "[moderate] ", who,
         ": character n-grams from ", s.char_min, " to ", s.char_max, ": use 1 <= min <= max <= 8");
 }

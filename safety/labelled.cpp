@@ -94,8 +94,8 @@ void read_davidson(const fs::path& path, LabelledTexts& out) {
   const size_t columns = fields.size();
   for (int64_t record = 2; csv_record(bytes, at, fields); ++record) {
     const std::string who = path.string() + ": record " + std::to_string(record);
-    check(fields.size() == columns, Code::input, "[moderate] ", who, ": ", fields.size(), " fields, expected ",
-          columns);
+    check(fields.size() == columns, Code::input, "[moderate] ", who, ": ", fields.size(),
+          " fields, expected ", columns);
     const std::string& c = fields[static_cast<size_t>(label)];
     check(c == "0" || c == "1" || c == "2", Code::input, "[moderate] ", who, ": class \"", c,
           "\" is not 0, 1 or 2");
@@ -161,7 +161,8 @@ LabelledTexts read_labelled(const LabelledSource& source) {
     check(out.items.size() > before, Code::input, "[moderate] ", path.string(), ": no labelled texts in it");
   }
   if (source.categories.empty()) drop_unused_categories(out);
-  check(!out.categories.empty(), Code::input, "[moderate] every text is safe: nothing to learn, add labelled ones");
+  check(!out.categories.empty(), Code::input,
+        "[moderate] every text is safe: nothing to learn, add labelled ones");
   return out;
 }
 

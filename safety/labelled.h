@@ -24,9 +24,9 @@ struct LabelledTexts {
 };
 
 struct LabelledSource {
-  std::vector<std::string> inputs;      // files, folders, globs
-  std::string format = "jsonl";         // jsonl or davidson
-  std::string text_field = "text";      // jsonl
+  std::vector<std::string> inputs;  // files, folders, globs
+  std::string format = "jsonl";     // jsonl or davidson
+  std::string text_field = "text";  // jsonl
   std::string labels_field = "categories";
   std::vector<std::string> categories;  // empty: those of OpenAI's 13 (or of the format) that occur
 };

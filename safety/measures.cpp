@@ -53,8 +53,12 @@ double calibration_error(const std::vector<double>& score, const std::vector<cha
   return score.empty() ? 0.0 : error / static_cast<double>(score.size());
 }
 
-double AtThreshold::precision() const { return ratio(true_positive, true_positive + false_positive); }
-double AtThreshold::recall() const { return ratio(true_positive, true_positive + false_negative); }
+double AtThreshold::precision() const {
+  return ratio(true_positive, true_positive + false_positive);
+}
+double AtThreshold::recall() const {
+  return ratio(true_positive, true_positive + false_negative);
+}
 double AtThreshold::f1() const {
   return ratio(2 * true_positive, 2 * true_positive + false_positive + false_negative);
 }

@@ -64,7 +64,9 @@ std::vector<size_t> epoch_order(const std::vector<size_t>& rows, uint64_t seed, 
 // One category's logistic regression in double; rounded to f32 once, at the end.
 struct AdaGrad {
   explicit AdaGrad(const ClassifierTraining& o)
-      : rate(o.learning_rate), l2(o.l2), weight(static_cast<size_t>(o.shape.buckets)),
+      : rate(o.learning_rate),
+        l2(o.l2),
+        weight(static_cast<size_t>(o.shape.buckets)),
         squares(static_cast<size_t>(o.shape.buckets)) {}
   double rate, l2;
   std::vector<double> weight, squares;
@@ -165,8 +167,8 @@ std::vector<AdaGrad> fit(const LabelledTexts& data, const ClassifierTraining& o,
                          const kn::Exec& exec, const std::function<bool()>& stop) {
   std::vector<AdaGrad> out(data.categories.size(), AdaGrad(o));
   for (int64_t epoch = 0; epoch < o.epochs; ++epoch) {
-    check(!(stop && stop()), Code::interrupted, "[moderate] interrupted in epoch ", epoch + 1, " of ", o.epochs,
-          ": no model was written");
+    check(!(stop && stop()), Code::interrupted, "[moderate] interrupted in epoch ", epoch + 1, " of ",
+          o.epochs, ": no model was written");
     const auto order = epoch_order(prepared.rows[training], o.seed, epoch);
     kn::parallel_for(exec, static_cast<int64_t>(out.size()), [&](int64_t c) {
       for (size_t row : order)
@@ -178,7 +180,8 @@ std::vector<AdaGrad> fit(const LabelledTexts& data, const ClassifierTraining& o,
 }
 
 // Categories side by side, as the scorer reads them.
-TextClassifier joined(const std::vector<AdaGrad>& columns, const LabelledTexts& data, const FeatureShape& shape) {
+TextClassifier joined(const std::vector<AdaGrad>& columns, const LabelledTexts& data,
+                      const FeatureShape& shape) {
   TextClassifier model;
   model.shape = shape;
   model.categories = data.categories;

@@ -18,11 +18,11 @@ namespace llmctl {
 
 struct ClassifierTraining {
   FeatureShape shape;
-  int64_t epochs = 8;          // passes over the training part, 1 to 1000
+  int64_t epochs = 8;           // passes over the training part, 1 to 1000
   double learning_rate = 0.05;  // > 0
-  double l2 = 1e-5;            // on the weights a text touches, >= 0
-  double held_out = 0.2;       // share kept from training: half calibrates, half measures; (0, 0.9]
-  double precision = 0;        // wanted precision of each threshold; 0 maximises F1 instead
+  double l2 = 1e-5;             // on the weights a text touches, >= 0
+  double held_out = 0.2;        // share kept from training: half calibrates, half measures; (0, 0.9]
+  double precision = 0;         // wanted precision of each threshold; 0 maximises F1 instead
   uint64_t seed = 1;
 };
 

@@ -52,7 +52,8 @@ namespace {
 bool same_secret(std::string_view a, std::string_view b) {
   unsigned differ = a.size() != b.size();
   for (size_t i = 0; i < a.size(); ++i)
-    differ |= static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b.empty() ? '\0' : b[i % b.size()]);
+    differ |=
+        static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b.empty() ? '\0' : b[i % b.size()]);
   return differ == 0;
 }
 
@@ -60,7 +61,8 @@ bool is_json_type(std::string_view content_type) {
   const std::string type = lower_case(content_type.substr(0, content_type.find(';')));
   const size_t end = type.find_last_not_of(" \t");
   const std::string media = type.substr(0, end == std::string::npos ? 0 : end + 1);
-  return media.empty() || media == "application/json" || (media.size() > 5 && media.substr(media.size() - 5) == "+json");
+  return media.empty() || media == "application/json" ||
+         (media.size() > 5 && media.substr(media.size() - 5) == "+json");
 }
 
 bool has_key(const HttpRequest& head, const std::string& key) {
@@ -83,13 +85,15 @@ void Api::check_head(const HttpRequest& head) const {
   if (head.method != route->method && !(get && head.method == "HEAD"))
     throw ApiError(405, head.path.substr(0, 200) + " takes " + route->method + ", not " + head.method, {},
                    "method_not_allowed");
-  if (!route->open && !ready_) throw ApiError(503, "the model is still loading; try again soon", {}, "loading");
+  if (!route->open && !ready_)
+    throw ApiError(503, "the model is still loading; try again soon", {}, "loading");
   if (get) return;
   if (!head.has_length) throw ApiError(411, "a POST needs a content-length or a chunked body");
   if (!head.header("content-encoding").empty() && lower_case(head.header("content-encoding")) != "identity")
     throw ApiError(415, "a compressed body is not understood; send it as it is");
   if (!is_json_type(head.header("content-type")))
-    throw ApiError(415, "the body must be application/json, not " + std::string(head.header("content-type").substr(0, 100)));
+    throw ApiError(415, "the body must be application/json, not " +
+                            std::string(head.header("content-type").substr(0, 100)));
 }
 
 HttpResponse Api::finish(HttpResponse response) const {
@@ -118,7 +122,8 @@ std::optional<HttpResponse> Api::refuse(const HttpRequest& head) {
     HttpResponse response = error_response(e);
     const Route* route = find(head.path);
     if (e.status == 405 && route)
-      response.headers.emplace_back("allow", std::string_view(route->method) == "GET" ? "GET, HEAD" : route->method);
+      response.headers.emplace_back("allow",
+                                    std::string_view(route->method) == "GET" ? "GET, HEAD" : route->method);
     return finish(std::move(response));
   }
 }
@@ -153,12 +158,17 @@ const ServedModel& Api::model_named(const std::string& name) const {
   const auto at = std::find_if(models_.begin(), models_.end(), [&](const auto& m) { return m.name == name; });
   if (at != models_.end()) return *at;
   if (name.empty()) throw ApiError(400, "'model' is missing; GET /v1/models lists the names", "model");
-  throw ApiError(404, "the model '" + name.substr(0, 200) + "' is not served here; GET /v1/models lists the names",
+  throw ApiError(404,
+                 "the model '" + name.substr(0, 200) + "' is not served here; GET /v1/models lists the names",
                  "model", "model_not_found");
 }
 
-HttpResponse Api::chat(const HttpRequest& request) { return generate(request, true); }
-HttpResponse Api::completion(const HttpRequest& request) { return generate(request, false); }
+HttpResponse Api::chat(const HttpRequest& request) {
+  return generate(request, true);
+}
+HttpResponse Api::completion(const HttpRequest& request) {
+  return generate(request, false);
+}
 
 HttpResponse Api::generate(const HttpRequest& request, bool chat) {
   const Body body = parse_body(request.body);

@@ -14,11 +14,9 @@ std::string error_body(const ApiError& e) {
   const char* type = e.status == 401   ? "authentication_error"
                      : e.status >= 500 ? "server_error"
                                        : "invalid_request_error";
-  return to_text(Json{{"error",
-                       {{"message", e.what()},
-                        {"type", type},
-                        {"param", or_null(e.param)},
-                        {"code", or_null(e.code)}}}});
+  return to_text(Json{
+      {"error",
+       {{"message", e.what()}, {"type", type}, {"param", or_null(e.param)}, {"code", or_null(e.code)}}}});
 }
 
 HttpResponse error_response(const ApiError& e) {
@@ -33,10 +31,14 @@ HttpResponse error_response(const ApiError& e) {
 ApiError api_error_of(const Error& e) {
   switch (e.code) {
     case Code::usage:
-    case Code::input: return ApiError(400, e.what());
-    case Code::unsupported: return ApiError(400, e.what(), {}, "unsupported");
-    case Code::memory: return ApiError(503, e.what(), {}, "out_of_memory");
-    default: return ApiError(500, e.what());
+    case Code::input:
+      return ApiError(400, e.what());
+    case Code::unsupported:
+      return ApiError(400, e.what(), {}, "unsupported");
+    case Code::memory:
+      return ApiError(503, e.what(), {}, "out_of_memory");
+    default:
+      return ApiError(500, e.what());
   }
 }
 

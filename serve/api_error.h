@@ -12,8 +12,12 @@ namespace llmctl::serve {
 
 struct ApiError : std::runtime_error {
   // param or code "" is sent as null.
-  ApiError(int http_status, const std::string& message, std::string param_name = {}, std::string code_name = {})
-      : std::runtime_error(message), status(http_status), param(std::move(param_name)), code(std::move(code_name)) {}
+  ApiError(int http_status, const std::string& message, std::string param_name = {},
+           std::string code_name = {})
+      : std::runtime_error(message),
+        status(http_status),
+        param(std::move(param_name)),
+        code(std::move(code_name)) {}
   int status;
   std::string param, code;
 };

@@ -149,6 +149,8 @@ HttpResponse Api::metrics(const HttpRequest&) {
   return response;
 }
 
-HttpResponse Api::version(const HttpRequest&) { return json_response({{"version", options_.version}}); }
+HttpResponse Api::version(const HttpRequest&) {
+  return json_response({{"version", options_.version}});
+}
 
 }  // namespace llmctl::serve

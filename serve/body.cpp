@@ -42,7 +42,9 @@ Body parse_body(std::string_view text) {
   return body;
 }
 
-std::string to_text(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+std::string to_text(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
 
 const Body* BodyFields::find(const char* name) const {
   const auto it = object_.find(name);

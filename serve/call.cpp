@@ -15,7 +15,8 @@ namespace {
 
 void read_stops(const BodyFields& fields, GenerationCall& call, int64_t vocab) {
   if (const Body* stop = fields.find("stop")) {
-    if (!stop->is_string() && !stop->is_array()) invalid("stop", "'stop' must be a string or an array of strings");
+    if (!stop->is_string() && !stop->is_array())
+      invalid("stop", "'stop' must be a string or an array of strings");
     const Body list = stop->is_string() ? Body::array({*stop}) : *stop;
     if (list.size() > kMaxStops)
       invalid("stop", "'stop' holds " + std::to_string(list.size()) + " strings, at most " +
@@ -38,8 +39,8 @@ void read_logit_bias(const BodyFields& fields, Sampling& sampling, int64_t vocab
     int32_t id = -1;
     const auto [end, ec] = std::from_chars(key.data(), key.data() + key.size(), id);
     if (ec != std::errc() || end != key.data() + key.size() || id < 0 || id >= vocab)
-      invalid("logit_bias", "'logit_bias' has the key '" + key.substr(0, 60) + "', not a token id from 0 to " +
-                                std::to_string(vocab - 1));
+      invalid("logit_bias", "'logit_bias' has the key '" + key.substr(0, 60) +
+                                "', not a token id from 0 to " + std::to_string(vocab - 1));
     if (!value.is_number() || value.get<double>() < -100 || value.get<double>() > 100)
       invalid("logit_bias", "'logit_bias' values must be numbers from -100 to 100");
     sampling.logit_bias[id] = value.get<float>();
@@ -65,7 +66,8 @@ void read_sampling(const BodyFields& fields, GenerationCall& call, int64_t vocab
   if (const auto k = fields.integer("top_k", -1, most)) s.top_k = *k < 0 ? 0 : static_cast<int>(*k);
   if (const auto k = fields.integer("min_tokens", 0, most)) s.min_tokens = static_cast<int>(*k);
   s.ignore_eos = fields.boolean("ignore_eos").value_or(false);
-  call.seed = fields.integer("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max());
+  call.seed =
+      fields.integer("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max());
   call.n = static_cast<int>(fields.integer("n", 1, kMaxChoices).value_or(1));
   read_logit_bias(fields, s, vocab);
   read_stops(fields, call, vocab);
@@ -168,7 +170,8 @@ std::string text_of_content(const Body& content, const std::string& param) {
     const BodyFields fields(part);
     const auto type = fields.string("type");
     if (!type) invalid(param, "a content part has no type");
-    if (*type != "text") throw unsupported(param, "content of type '" + type->substr(0, 60) + "' is not supported");
+    if (*type != "text")
+      throw unsupported(param, "content of type '" + type->substr(0, 60) + "' is not supported");
     const auto piece = fields.string("text");
     if (!piece) invalid(param, "a text part has no text");
     text += *piece;
@@ -209,7 +212,8 @@ GenerationCall parse_completion_call(const Body& body, int64_t vocab) {
     call.sampling.prompt_logprobs = call.echo;
   }
   const auto best_of = fields.integer("best_of", 1, kMaxChoices);
-  if (best_of && *best_of != call.n) throw unsupported("best_of", "'best_of' other than 'n' is not supported");
+  if (best_of && *best_of != call.n)
+    throw unsupported("best_of", "'best_of' other than 'n' is not supported");
   fields.only("suffix", {""}, "filling in the middle is not offered");
   call.prompts = read_prompts(fields, vocab);
   if (static_cast<int64_t>(call.prompts.size()) * call.n > kMaxPrompts)

@@ -13,7 +13,7 @@ namespace llmctl::serve {
 
 struct ShownToken {
   TokenOut token;
-  size_t offset = 0;  // code points of the shown text before it
+  size_t offset = 0;    // code points of the shown text before it
   bool first = false;   // the first token of the prompt: nothing predicts it
   bool hidden = false;  // an end token: among the ids, not in the text or the log-probabilities
 };

@@ -69,10 +69,12 @@ void Generation::echo_prompt(Choice& choice) {
 std::vector<int32_t> Generation::encode(const Prompt& prompt) const {
   if (!prompt.ids.empty()) return prompt.ids;
   // The caller of /v1/completions writes the raw prompt, special tokens included.
-  std::vector<int32_t> ids = model_.tokenizer->encode(prompt.text, {.add_special = true, .parse_special = true});
+  std::vector<int32_t> ids =
+      model_.tokenizer->encode(prompt.text, {.add_special = true, .parse_special = true});
   if (!ids.empty()) return ids;
   const auto start = model_.tokenizer->bos() ? model_.tokenizer->bos() : model_.tokenizer->eos();
-  if (!start) throw ApiError(400, "'prompt' is empty and this model has no start token", "prompt", "invalid_value");
+  if (!start)
+    throw ApiError(400, "'prompt' is empty and this model has no start token", "prompt", "invalid_value");
   return {*start};
 }
 
@@ -87,12 +89,13 @@ void Generation::add_prompt(std::vector<int32_t> ids) {
                        " tokens: shorten the prompt or lower max_tokens",
                    param, "context_length_exceeded");
   if (call_.sampling.min_tokens > wanted)
-    throw ApiError(400, "'min_tokens' is more than the tokens asked for, " + std::to_string(wanted), "min_tokens",
-                   "invalid_value");
+    throw ApiError(400, "'min_tokens' is more than the tokens asked for, " + std::to_string(wanted),
+                   "min_tokens", "invalid_value");
   for (const int32_t id : ids)
     if (id < 0 || id >= model_.engine->vocab_size())
-      throw ApiError(400, "token id " + std::to_string(id) + " is outside the model's vocabulary of " +
-                              std::to_string(model_.engine->vocab_size()),
+      throw ApiError(400,
+                     "token id " + std::to_string(id) + " is outside the model's vocabulary of " +
+                         std::to_string(model_.engine->vocab_size()),
                      param, "invalid_value");
   prompts_.push_back(std::move(ids));
   max_tokens_.push_back(wanted);

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
+// clang-format off
 #include <utility>  // before asio: 1.74 uses std::exchange without it
-//
+// clang-format on
 #include "serve/http_connection.h"
 
 #include <poll.h>
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http.hpp>
-#include <algorithm>
 
 // gcc 12 takes asio's own frame allocator for a mismatched pair.
 #pragma GCC diagnostic ignored "-Wmismatched-new-delete"
@@ -24,7 +25,9 @@ constexpr int kClosed = -1;  // read results: 0 is well, above 0 the status to r
 
 namespace {
 
-auto into(error_code& ec) { return asio::redirect_error(asio::use_awaitable, ec); }
+auto into(error_code& ec) {
+  return asio::redirect_error(asio::use_awaitable, ec);
+}
 
 // Cancels the socket's operations once the time is over, again and again until it is destroyed: a
 // composed read may just be between two operations when the first cancel comes.
@@ -70,14 +73,22 @@ int status_of(const error_code& ec, bool target_seen) {
 
 std::string message_of(int status, const HttpLimits& limits, const error_code& ec) {
   switch (status) {
-    case 408: return "the request did not arrive in time; send it at once or raise the time-out";
-    case 413: return "the body is larger than " + std::to_string(limits.body_bytes) + " bytes (--max-body)";
-    case 414: return "the request target is longer than " + std::to_string(limits.target_bytes) + " bytes";
-    case 417: return "the only expectation understood is 100-continue";
-    case 431: return "the header is larger than " + std::to_string(limits.header_bytes) + " bytes";
-    case 501: return "the only transfer-encoding understood is chunked";
-    case 505: return "the protocol version is not HTTP/1.0 or HTTP/1.1";
-    default: return "malformed HTTP request" + (ec ? ": " + ec.message() : std::string());
+    case 408:
+      return "the request did not arrive in time; send it at once or raise the time-out";
+    case 413:
+      return "the body is larger than " + std::to_string(limits.body_bytes) + " bytes (--max-body)";
+    case 414:
+      return "the request target is longer than " + std::to_string(limits.target_bytes) + " bytes";
+    case 417:
+      return "the only expectation understood is 100-continue";
+    case 431:
+      return "the header is larger than " + std::to_string(limits.header_bytes) + " bytes";
+    case 501:
+      return "the only transfer-encoding understood is chunked";
+    case 505:
+      return "the protocol version is not HTTP/1.0 or HTTP/1.1";
+    default:
+      return "malformed HTTP request" + (ec ? ": " + ec.message() : std::string());
   }
 }
 
@@ -90,7 +101,7 @@ struct Connection::Incoming {
   }
   http::request_parser<http::string_body> parser;
   HttpRequest request;
-  error_code ec;          // of the read that failed
+  error_code ec;  // of the read that failed
   bool http_1_1 = true, head_only = false, expects = false;
 
   void take_head() {
@@ -228,8 +239,8 @@ asio::awaitable<int> Connection::read_body(Incoming& in) {
     if (!sent) co_return kClosed;
   }
   const uint64_t bytes = in.parser.content_length() ? *in.parser.content_length() : set_.limits.body_bytes;
-  const Deadline deadline(socket_,
-                          set_.limits.body_time + milliseconds(bytes * 1000 / set_.limits.body_bytes_per_second));
+  const Deadline deadline(
+      socket_, set_.limits.body_time + milliseconds(bytes * 1000 / set_.limits.body_bytes_per_second));
   co_await http::async_read(socket_, buffer_, in.parser, into(in.ec));
   if (deadline.expired()) co_return 408;
   if (in.ec == http::error::end_of_stream || in.ec == http::error::partial_message) co_return kClosed;
@@ -245,7 +256,7 @@ asio::awaitable<bool> Connection::reply(const Incoming& in, HttpResponse respons
   if (!in.head_only) text += response.body;
   set_.handler.answered(in.request, response.status);
   const bool written = co_await write(std::move(text));
-  co_return written && keep_alive;
+  co_return written&& keep_alive;
 }
 
 // Waits until pending has bytes or is done. False when the client or the server is gone.
@@ -299,7 +310,7 @@ asio::awaitable<bool> Connection::send_stream(const Incoming& in, const HttpResp
     ok = co_await write(std::move(framed));
   }
   set_.handler.answered(in.request, ok ? response.status : 499);
-  co_return ok && keep_alive;
+  co_return ok&& keep_alive;
 }
 
 asio::awaitable<bool> Connection::write(std::string data) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+// clang-format off
 #include <utility>  // before asio: 1.74 uses std::exchange without it
-//
+// clang-format on
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/executor_work_guard.hpp>
@@ -104,9 +105,13 @@ HttpServer::HttpServer(const HttpOptions& options, HttpHandler& handler)
     state_->threads.emplace_back([state = state_.get()] { state->io.run(); });
 }
 
-HttpServer::~HttpServer() { stop(); }
+HttpServer::~HttpServer() {
+  stop();
+}
 
-int HttpServer::port() const { return state_->port; }
+int HttpServer::port() const {
+  return state_->port;
+}
 
 int HttpServer::connections() const {
   const std::lock_guard lock(state_->set.mutex);

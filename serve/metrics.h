@@ -16,8 +16,8 @@
 namespace llmctl::serve {
 
 struct Histogram {
-  static constexpr std::array<double, 16> kBounds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
-                                                  0.5,   1,      2.5,   5,    10,    30,   60,  300};  // seconds
+  static constexpr std::array<double, 16> kBounds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+                                                  1,     2.5,    5,     10,   30,    60,   300};  // seconds
   std::array<uint64_t, kBounds.size() + 1> counts{};
   double sum = 0;
   uint64_t count = 0;

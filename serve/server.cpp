@@ -22,13 +22,17 @@ struct Server::State {
 };
 
 Server::Server(ServerOptions options) : state_(std::make_unique<State>(std::move(options))) {}
-Server::~Server() { stop(); }
+Server::~Server() {
+  stop();
+}
 
 void Server::ready(std::vector<ServedModel> models, std::shared_ptr<const Guard> guard) {
   state_->api.set_ready(std::move(models), std::move(guard));
 }
 
-int Server::port() const { return state_->http.port(); }
+int Server::port() const {
+  return state_->http.port();
+}
 
 std::string Server::url() const {
   const std::string& host = state_->options.http.host;
@@ -42,7 +46,8 @@ void Server::stop() {
   state_->api.set_draining();
   state_->http.drain();
   const auto end = steady_clock::now() + state_->options.drain_time;
-  while (state_->http.connections() > 0 && steady_clock::now() < end) std::this_thread::sleep_for(milliseconds(10));
+  while (state_->http.connections() > 0 && steady_clock::now() < end)
+    std::this_thread::sleep_for(milliseconds(10));
   state_->http.stop();
 }
 

@@ -32,7 +32,9 @@ std::string name_of(const Tokenizer& tokenizer, int32_t id) {
 }
 
 // JSON has no infinity; OpenAI sends -9999 for "never".
-double finite(float logprob) { return std::max(static_cast<double>(logprob), -9999.0); }
+double finite(float logprob) {
+  return std::max(static_cast<double>(logprob), -9999.0);
+}
 
 Json chat_entry(const Tokenizer& tokenizer, int32_t id, float logprob) {
   const std::string bytes = tokenizer.is_special(id) ? tokenizer.token_of(id) : tokenizer.piece(id);
@@ -74,7 +76,8 @@ void add_common(Json& out, const ReplyHead& head, const Tokenizer& tokenizer, co
   if (!c.logprobs)
     out["logprobs"] = nullptr;
   else
-    out["logprobs"] = head.chat ? chat_logprobs(tokenizer, c.tokens) : completion_logprobs(tokenizer, c.tokens);
+    out["logprobs"] =
+        head.chat ? chat_logprobs(tokenizer, c.tokens) : completion_logprobs(tokenizer, c.tokens);
   out["finish_reason"] = c.finish.empty() ? Json(nullptr) : Json(c.finish);
   if (!c.token_ids) return;
   Json ids = Json::array();
@@ -87,7 +90,8 @@ void add_common(Json& out, const ReplyHead& head, const Tokenizer& tokenizer, co
 }  // namespace
 
 Json Usage::json() const {
-  return {{"prompt_tokens", prompt}, {"completion_tokens", completion}, {"total_tokens", prompt + completion}};
+  return {
+      {"prompt_tokens", prompt}, {"completion_tokens", completion}, {"total_tokens", prompt + completion}};
 }
 
 Json reply_json(const ReplyHead& head, bool chunk) {
@@ -126,6 +130,8 @@ Json chunk_choice(const ReplyHead& head, const Tokenizer& tokenizer, const Choic
   return out;
 }
 
-std::string event_of(const Json& json) { return "data: " + to_text(json) + "\n\n"; }
+std::string event_of(const Json& json) {
+  return "data: " + to_text(json) + "\n\n";
+}
 
 }  // namespace llmctl::serve

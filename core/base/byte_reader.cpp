@@ -116,8 +116,8 @@ struct Zstd : Decoder {
       if (in.size == 0 && !frame_open) return 0;
       size_t rc = ZSTD_decompressStream(z, &to, &in);
       raw.begin += in.pos;
-      check(!ZSTD_isError(rc), Code::input, "[file] ", raw.name, ": damaged zstd data: ",
-            ZSTD_getErrorName(rc));
+      check(!ZSTD_isError(rc), Code::input, "[file] ", raw.name,
+            ": damaged zstd data: ", ZSTD_getErrorName(rc));
       frame_open = rc != 0;
       if (to.pos > 0) return to.pos;
       check(in.size > 0 || !frame_open, Code::input, "[file] ", raw.name, ": zstd data ends too early");

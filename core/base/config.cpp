@@ -81,7 +81,8 @@ double number_from(const Json& v) {
   return v.get<double>();
 }
 int64_t int_from(const Json& v, int64_t low, int64_t high) {
-  if (v.is_number_unsigned() && v.get<uint64_t>() > static_cast<uint64_t>(high)) expected("a smaller integer", v);
+  if (v.is_number_unsigned() && v.get<uint64_t>() > static_cast<uint64_t>(high))
+    expected("a smaller integer", v);
   int64_t out = 0;
   if (v.is_number_integer()) {
     out = v.get<int64_t>();
@@ -94,7 +95,8 @@ int64_t int_from(const Json& v, int64_t low, int64_t high) {
   return out;
 }
 uint64_t unsigned_from(const Json& v, uint64_t high) {
-  if (!v.is_number_unsigned()) return static_cast<uint64_t>(int_from(v, 0, std::numeric_limits<int64_t>::max()));
+  if (!v.is_number_unsigned())
+    return static_cast<uint64_t>(int_from(v, 0, std::numeric_limits<int64_t>::max()));
   auto out = v.get<uint64_t>();
   if (out > high) expected("a smaller integer", v);
   return out;
@@ -135,7 +137,9 @@ std::string closest_name(std::string_view name, const std::vector<std::string>& 
 std::string variable_of(std::string_view name) {
   std::string out = "LLMCTL_";
   for (char c : name.substr(std::min(name.find_first_not_of('-'), name.size())))
-    out += std::isalnum(static_cast<unsigned char>(c)) ? static_cast<char>(std::toupper(static_cast<unsigned char>(c))) : '_';
+    out += std::isalnum(static_cast<unsigned char>(c))
+               ? static_cast<char>(std::toupper(static_cast<unsigned char>(c)))
+               : '_';
   return out;
 }
 
@@ -149,8 +153,8 @@ void Fields::unknown(std::string_view path, const std::string& source, Code code
   std::vector<std::string> names;
   for (const Field& f : fields_) names.push_back(f.path);
   std::string near = closest_name(path, names);
-  throw Error(code, "[config] " + (source.empty() ? "" : source + ": ") + "unknown field " + std::string(path) +
-                        (near.empty() ? "" : "; did you mean " + near + "?"));
+  throw Error(code, "[config] " + (source.empty() ? "" : source + ": ") + "unknown field " +
+                        std::string(path) + (near.empty() ? "" : "; did you mean " + near + "?"));
 }
 
 void Fields::read_value(Field& field, const Json& value, const std::string& source, Code code) {
@@ -164,7 +168,8 @@ void Fields::read_value(Field& field, const Json& value, const std::string& sour
   }
 }
 
-void Fields::read_object(const Json& object, const std::string& prefix, const std::string& source, Code code) {
+void Fields::read_object(const Json& object, const std::string& prefix, const std::string& source,
+                         Code code) {
   if (!object.is_object())
     throw Error(code, "[config] " + (source.empty() ? "" : source + ": ") +
                           (prefix.empty() ? "" : prefix.substr(0, prefix.size() - 1) + ": ") +

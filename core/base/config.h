@@ -39,12 +39,14 @@ namespace llmctl {
 
 class Fields;
 template <class T>
-concept HasFields = requires(T& t, Fields& f) { t.fields(f); };
+concept HasFields = requires(T& t, Fields& f) {
+  t.fields(f);
+};
 
 struct Field {
   std::string path, help;
-  std::string kind;        // for help: int, number, text, true|false, list, json
-  bool is_text = false;    // an assigned value is the text itself, not JSON
+  std::string kind;      // for help: int, number, text, true|false, list, json
+  bool is_text = false;  // an assigned value is the text itself, not JSON
   bool is_list = false, list_of_text = false;
   bool is_bool = false;
   double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
@@ -74,8 +76,8 @@ class Fields {
     prefix_ = std::move(outer);
   }
 
-  // Reads an object, all of it or none of a field. Error{code} naming `source`, the field and, for
-  // an unknown one, the closest name.
+  // Reads an object; fields it does not name keep their values. Error{code} naming `source`, the field
+  // and, for an unknown one, the closest name; fields read before the bad one have changed.
   void read(const Json& object, const std::string& source, Code code = Code::input);
   // One value as it is typed: text as it is, a list as "a,b" or JSON, all else JSON. `source` is
   // what the person wrote (a flag's name, "--set", a variable's name).

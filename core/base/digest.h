@@ -22,7 +22,9 @@ struct Digest {
   static Digest from_hex(std::string_view text);  // Error{input}
 };
 Digest digest_of(const void* data, uint64_t bytes);
-inline Digest digest_of(std::string_view text) { return digest_of(text.data(), text.size()); }
+inline Digest digest_of(std::string_view text) {
+  return digest_of(text.data(), text.size());
+}
 Digest digest_of_file(const fs::path& path);
 
 }  // namespace llmctl

@@ -107,8 +107,12 @@ FileMap::FileMap(const fs::path& path) : state_(std::make_shared<State>()) {
   state_->data = p;
   state_->size = size;
 }
-const std::byte* FileMap::data() const { return static_cast<const std::byte*>(state_->data); }
-uint64_t FileMap::size() const { return state_->size; }
+const std::byte* FileMap::data() const {
+  return static_cast<const std::byte*>(state_->data);
+}
+uint64_t FileMap::size() const {
+  return state_->size;
+}
 
 std::vector<fs::path> expand_inputs(const std::vector<std::string>& inputs) {
   std::vector<fs::path> out;

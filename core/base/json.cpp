@@ -11,7 +11,9 @@ namespace {
 constexpr size_t kMaxDepth = 256;
 
 using Pairs = std::vector<std::pair<const std::string, Json>>;
-Pairs& pairs_of(Json& object) { return object.get_ref<Json::object_t&>(); }
+Pairs& pairs_of(Json& object) {
+  return object.get_ref<Json::object_t&>();
+}
 
 // Builds the tree from parse events. The library's own builder looks every key up in the list of
 // those before it, which takes minutes on a vocabulary; here large objects carry an index.

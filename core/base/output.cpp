@@ -17,8 +17,7 @@ namespace {
 [[noreturn]] void fail(const fs::path& path, const char* what) {
   int code = errno;
   const char* hint = code == ENOSPC || code == EDQUOT ? "; free some space or write elsewhere" : "";
-  throw Error(Code::io,
-              "[file] " + path.string() + ": cannot " + what + ": " + std::strerror(code) + hint);
+  throw Error(Code::io, "[file] " + path.string() + ": cannot " + what + ": " + std::strerror(code) + hint);
 }
 
 // Unique among the processes and the threads of this machine; hidden, so that no input list takes it.
@@ -69,7 +68,8 @@ struct OutputFile::State {
 OutputFile::OutputFile(fs::path path, bool overwrite) : state_(std::make_unique<State>()) {
   State& s = *state_;
   s.final_path = std::move(path);
-  check(s.final_path.has_filename(), Code::usage, "[file] ", s.final_path.string(), ": is no name for a file");
+  check(s.final_path.has_filename(), Code::usage, "[file] ", s.final_path.string(),
+        ": is no name for a file");
   std::error_code ec;
   fs::file_status status = fs::status(s.final_path, ec);
   check(!fs::is_directory(status), Code::usage, "[file] ", s.final_path.string(), ": is a folder");
@@ -96,7 +96,9 @@ void OutputFile::write(const void* data, uint64_t bytes) {
   if (s.buffer.size() >= kBuffer) s.flush();
 }
 
-uint64_t OutputFile::written() const { return state_->written; }
+uint64_t OutputFile::written() const {
+  return state_->written;
+}
 
 void OutputFile::commit() {
   State& s = *state_;

@@ -75,7 +75,9 @@ Progress::Progress(Log& log, std::string what, std::string unit, uint64_t total)
   next_ = start_ + std::chrono::milliseconds(log_.terminal() ? 200 : 10000);
 }
 
-bool Progress::due() const { return !finished_ && Clock::now() >= next_; }
+bool Progress::due() const {
+  return !finished_ && Clock::now() >= next_;
+}
 
 void Progress::update(uint64_t done, std::string_view note) {
   if (!due()) return;

@@ -32,7 +32,9 @@ void install_signal_handlers() {
   ::sigaction(SIGPIPE, &action, nullptr);
 }
 
-bool interrupted() { return signals_seen.load(std::memory_order_relaxed) > 0; }
+bool interrupted() {
+  return signals_seen.load(std::memory_order_relaxed) > 0;
+}
 
 void stop_if_interrupted(const char* who) {
   if (interrupted()) throw Error(Code::interrupted, std::string("[") + who + "] interrupted");

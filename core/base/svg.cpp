@@ -97,7 +97,8 @@ std::string axes(const Chart& chart, const Frame& f) {
                      kHeight - kBottom, kHeight - kBottom);
   out += fmt::format("<text class=\"label\" text-anchor=\"end\" x=\"{}\" y=\"{}\">{}</text>", kWidth - kRight,
                      kHeight - 6, html_text(chart.x_label));
-  return out + fmt::format("<text class=\"label\" x=\"4\" y=\"{}\">{}</text>\n", kTop - 12, html_text(chart.y_label));
+  return out + fmt::format("<text class=\"label\" x=\"4\" y=\"{}\">{}</text>\n", kTop - 12,
+                           html_text(chart.y_label));
 }
 
 std::string style_of(const ChartSeries& s) {
@@ -112,16 +113,19 @@ std::string line(const ChartSeries& s, const std::vector<Point>& points, const F
 }
 
 // Visible dots where asked for, and at most 60 places that tell their values.
-std::string dots(const ChartSeries& s, const std::vector<Point>& points, const Frame& f, const std::string& x_label) {
+std::string dots(const ChartSeries& s, const std::vector<Point>& points, const Frame& f,
+                 const std::string& x_label) {
   constexpr size_t kMost = 60;
   std::string out;
   const size_t shown = std::min(points.size(), kMost);
   for (size_t i = 0; i < shown; ++i) {
     const Point& p = points[shown == 1 ? 0 : i * (points.size() - 1) / (shown - 1)];
-    out += fmt::format("<circle class=\"{} {}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\"><title>{}: {} at {} {}</title></circle>",
-                       s.dots || points.size() == 1 ? "dot" : "hover", style_of(s), f.left(p.x), f.top(p.y),
-                       s.dots || points.size() == 1 ? "3" : "6", html_text(s.label), short_number(p.y, 6),
-                       html_text(x_label), short_number(p.x, 8));
+    out += fmt::format(
+        "<circle class=\"{} {}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\"><title>{}: {} at {} "
+        "{}</title></circle>",
+        s.dots || points.size() == 1 ? "dot" : "hover", style_of(s), f.left(p.x), f.top(p.y),
+        s.dots || points.size() == 1 ? "3" : "6", html_text(s.label), short_number(p.y, 6),
+        html_text(x_label), short_number(p.x, 8));
   }
   return out + "\n";
 }
@@ -132,9 +136,10 @@ std::string legend(const std::vector<ChartSeries>& series) {
   double right = kWidth - kRight;
   for (auto s = series.rbegin(); s != series.rend(); ++s) {
     const double width = 6.4 * static_cast<double>(s->label.size());
-    out += fmt::format("<text class=\"label\" x=\"{:.0f}\" y=\"16\">{}</text>"
-                       "<line class=\"line {}\" x1=\"{:.0f}\" x2=\"{:.0f}\" y1=\"12\" y2=\"12\"/>\n",
-                       right - width, html_text(s->label), style_of(*s), right - width - 22, right - width - 6);
+    out += fmt::format(
+        "<text class=\"label\" x=\"{:.0f}\" y=\"16\">{}</text>"
+        "<line class=\"line {}\" x1=\"{:.0f}\" x2=\"{:.0f}\" y1=\"12\" y2=\"12\"/>\n",
+        right - width, html_text(s->label), style_of(*s), right - width - 22, right - width - 6);
     right -= width + 36;
   }
   return out;
@@ -144,17 +149,28 @@ std::string legend(const std::vector<ChartSeries>& series) {
 
 std::string html_text(std::string_view text) {
   // The JSON writer replaces malformed UTF-8; its own reader takes the escapes off again.
-  const std::string safe = Json::parse(Json(std::string(text)).dump(-1, ' ', false, Json::error_handler_t::replace))
-                               .get<std::string>();
+  const std::string safe =
+      Json::parse(Json(std::string(text)).dump(-1, ' ', false, Json::error_handler_t::replace))
+          .get<std::string>();
   std::string out;
   for (char c : safe) {
     switch (c) {
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '&': out += "&amp;"; break;
-      case '"': out += "&quot;"; break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '&':
+        out += "&amp;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
       case '\n':
-      case '\t': out += c; break;
+      case '\t':
+        out += c;
+        break;
       default:
         if ((c >= 0 && c < 0x20) || c == 0x7f)
           out += "\xEF\xBF\xBD";
@@ -202,8 +218,8 @@ std::string line_chart(const Chart& chart) {
   const double step = tick_step(frame.y.high - frame.y.low, 5);
   frame.y = {std::floor(frame.y.low / step + 1e-9) * step, std::ceil(frame.y.high / step - 1e-9) * step};
   std::string out = fmt::format(
-      "<svg viewBox=\"0 0 {} {}\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"{}\">\n", kWidth,
-      kHeight, html_text(chart.title));
+      "<svg viewBox=\"0 0 {} {}\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"{}\">\n",
+      kWidth, kHeight, html_text(chart.title));
   out += axes(chart, frame) + legend(series);
   for (size_t i = 0; i < series.size(); ++i) out += line(series[i], lines[i], frame);
   for (size_t i = 0; i < series.size(); ++i)

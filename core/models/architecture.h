@@ -41,7 +41,7 @@ void config_only(const Json& hf, const char* key, const Json& value, const std::
 
 // The entries every architecture shares.
 Weight linear_weight(std::string name, std::vector<Param> params, kn::Leaves forward, kn::Leaves backward);
-Param matrix_param(std::string name, int64_t rows, int64_t cols, Shard shard, float init_std);
+Param matrix_param(std::string name, int64_t rows, int64_t cols, ShardDim shard, float init_std);
 Weight vector_weight(std::string name, std::string file_name, int64_t size, Init init);
 // "<name>.bias" for a linear whose parameters' file names end in "weight": one entry for each.
 Weight bias_weight(const Weight& linear);

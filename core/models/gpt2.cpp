@@ -52,7 +52,7 @@ Json write(const DecoderConfig& c) {
           {"tie_word_embeddings", c.tied}};
 }
 
-Param conv1d(std::string name, int64_t rows, int64_t cols, Shard shard, float std) {
+Param conv1d(std::string name, int64_t rows, int64_t cols, ShardDim shard, float std) {
   Param p = matrix_param(std::move(name), rows, cols, shard, std);
   p.transposed = true;
   // Checkpoints of the bare GPT2Model leave the prefix out.
@@ -82,7 +82,7 @@ Table table(const DecoderConfig& c) {
   Weight positions;
   positions.name = "positions";
   positions.role = Role::table;
-  positions.params = {matrix_param("transformer.wpe.weight", c.positions, c.hidden, Shard::none, 0.02f)};
+  positions.params = {matrix_param("transformer.wpe.weight", c.positions, c.hidden, ShardDim::none, 0.02f)};
   positions.params[0].aliases = {"wpe.weight"};
   t.push_back(positions);
   const int64_t d = c.hidden, f = c.intermediate;
@@ -90,19 +90,19 @@ Table table(const DecoderConfig& c) {
   for (int64_t l = 0; l < c.layers; ++l) {
     const std::string in = fmt::format("blocks.{}.", l), hf = fmt::format("transformer.h.{}.", l);
     add_norm(t, in + "norm1", hf + "ln_1", d);
-    add_linear(t, in + "qkv", conv1d(hf + "attn.c_attn.weight", 3 * d, d, Shard::rows, 0.02f), kn::leaves_of(d),
+    add_linear(t, in + "qkv", conv1d(hf + "attn.c_attn.weight", 3 * d, d, ShardDim::rows, 0.02f), kn::leaves_of(d),
                {c.leaves_attention, 3, {d, d, d}});
-    add_linear(t, in + "output", conv1d(hf + "attn.c_proj.weight", d, d, Shard::cols, joins),
+    add_linear(t, in + "output", conv1d(hf + "attn.c_proj.weight", d, d, ShardDim::cols, joins),
                kn::leaves_of(d, c.leaves_attention), kn::leaves_of(d));
     add_norm(t, in + "norm2", hf + "ln_2", d);
-    add_linear(t, in + "up", conv1d(hf + "mlp.c_fc.weight", f, d, Shard::rows, 0.02f), kn::leaves_of(d),
+    add_linear(t, in + "up", conv1d(hf + "mlp.c_fc.weight", f, d, ShardDim::rows, 0.02f), kn::leaves_of(d),
                kn::leaves_of(f, c.leaves_mlp));
-    add_linear(t, in + "down", conv1d(hf + "mlp.c_proj.weight", d, f, Shard::cols, joins),
+    add_linear(t, in + "down", conv1d(hf + "mlp.c_proj.weight", d, f, ShardDim::cols, joins),
                kn::leaves_of(f, c.leaves_mlp), kn::leaves_of(d));
   }
   add_norm(t, "final_norm", "transformer.ln_f", d);
   if (!c.tied) {
-    Weight head = linear_weight("head", {matrix_param("lm_head.weight", c.vocab, d, Shard::rows, 0.02f)},
+    Weight head = linear_weight("head", {matrix_param("lm_head.weight", c.vocab, d, ShardDim::rows, 0.02f)},
                                 kn::leaves_of(d), kn::leaves_of(c.padded_vocab(), c.leaves_vocab));
     head.padded_rows = c.padded_vocab();
     t.push_back(head);

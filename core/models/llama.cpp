@@ -73,26 +73,26 @@ Table table(const DecoderConfig& c) {
   for (int64_t l = 0; l < c.layers; ++l) {
     const std::string in = fmt::format("blocks.{}.", l), hf = fmt::format("model.layers.{}.", l);
     t.push_back(vector_weight(in + "norm1", hf + "input_layernorm.weight", d, Init::ones));
-    std::vector<Param> qkv = {matrix_param(hf + "self_attn.q_proj.weight", q, d, Shard::rows, 0.02f),
-                              matrix_param(hf + "self_attn.k_proj.weight", kv, d, Shard::rows, 0.02f),
-                              matrix_param(hf + "self_attn.v_proj.weight", kv, d, Shard::rows, 0.02f)};
+    std::vector<Param> qkv = {matrix_param(hf + "self_attn.q_proj.weight", q, d, ShardDim::rows, 0.02f),
+                              matrix_param(hf + "self_attn.k_proj.weight", kv, d, ShardDim::rows, 0.02f),
+                              matrix_param(hf + "self_attn.v_proj.weight", kv, d, ShardDim::rows, 0.02f)};
     t.push_back(linear_weight(in + "qkv", qkv, kn::leaves_of(d), {c.leaves_attention, 3, {q, kv, kv}}));
     if (c.qkv_bias) t.push_back(bias_weight(t.back()));
-    std::vector<Param> o = {matrix_param(hf + "self_attn.o_proj.weight", d, q, Shard::cols, joins)};
+    std::vector<Param> o = {matrix_param(hf + "self_attn.o_proj.weight", d, q, ShardDim::cols, joins)};
     t.push_back(linear_weight(in + "output", o, kn::leaves_of(q, c.leaves_attention), kn::leaves_of(d)));
     if (c.output_bias) t.push_back(bias_weight(t.back()));
     t.push_back(vector_weight(in + "norm2", hf + "post_attention_layernorm.weight", d, Init::ones));
-    std::vector<Param> up = {matrix_param(hf + "mlp.gate_proj.weight", f, d, Shard::rows, 0.02f),
-                             matrix_param(hf + "mlp.up_proj.weight", f, d, Shard::rows, 0.02f)};
+    std::vector<Param> up = {matrix_param(hf + "mlp.gate_proj.weight", f, d, ShardDim::rows, 0.02f),
+                             matrix_param(hf + "mlp.up_proj.weight", f, d, ShardDim::rows, 0.02f)};
     t.push_back(linear_weight(in + "up", up, kn::leaves_of(d), {c.leaves_mlp, 2, {f, f, 0}}));
     if (c.mlp_bias) t.push_back(bias_weight(t.back()));
-    std::vector<Param> down = {matrix_param(hf + "mlp.down_proj.weight", d, f, Shard::cols, joins)};
+    std::vector<Param> down = {matrix_param(hf + "mlp.down_proj.weight", d, f, ShardDim::cols, joins)};
     t.push_back(linear_weight(in + "down", down, kn::leaves_of(f, c.leaves_mlp), kn::leaves_of(d)));
     if (c.mlp_bias) t.push_back(bias_weight(t.back()));
   }
   t.push_back(vector_weight("final_norm", "model.norm.weight", d, Init::ones));
   if (!c.tied) {
-    Weight head = linear_weight("head", {matrix_param("lm_head.weight", c.vocab, d, Shard::rows, 0.02f)}, kn::leaves_of(d),
+    Weight head = linear_weight("head", {matrix_param("lm_head.weight", c.vocab, d, ShardDim::rows, 0.02f)}, kn::leaves_of(d),
                                 kn::leaves_of(c.padded_vocab(), c.leaves_vocab));
     head.padded_rows = c.padded_vocab();
     t.push_back(head);

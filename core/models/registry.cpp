@@ -74,7 +74,7 @@ Weight linear_weight(std::string name, std::vector<Param> params, kn::Leaves for
   return w;
 }
 
-Param matrix_param(std::string name, int64_t rows, int64_t cols, Shard shard, float init_std) {
+Param matrix_param(std::string name, int64_t rows, int64_t cols, ShardDim shard, float init_std) {
   Param p;
   p.name = std::move(name);
   p.rows = rows;
@@ -92,7 +92,7 @@ Weight bias_weight(const Weight& linear) {
     Param b = pattern;
     b.name = p.name.substr(0, p.name.size() - std::string("weight").size()) + "bias";
     b.rows = p.rows;
-    b.shard = p.shard == Shard::rows ? Shard::rows : Shard::none;
+    b.shard = p.shard == ShardDim::rows ? ShardDim::rows : ShardDim::none;
     w.params.push_back(b);
   }
   return w;
@@ -124,7 +124,7 @@ Weight embedding_weight(const DecoderConfig& c, std::string file_name) {
   p.name = std::move(file_name);
   p.rows = c.vocab;
   p.cols = c.hidden;
-  p.shard = Shard::rows;
+  p.shard = ShardDim::rows;
   w.params = {std::move(p)};
   return w;
 }

@@ -65,7 +65,8 @@ ModelSpec make_model_spec(const Json& hf, DType compute, const std::string& who)
   read_ids(hf, "bos_token_id", s.config.vocab, bos);
   if (!bos.empty()) s.bos_id = bos[0];
   s.hf = hf;
-  for (const auto& [key, value] : s.architecture->write(s.config).items()) s.hf[key] = value;
+  const Json written = s.architecture->write(s.config);
+  for (const auto& [key, value] : written.items()) s.hf[key] = value;
   s.hf["torch_dtype"] = compute == DType::bf16 ? "bfloat16" : "float32";
   s.hf["llmctl"] = {{"numerics", kContractVersion},
                     {"compute_dtype", kn::name_of(compute)},

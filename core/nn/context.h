@@ -3,6 +3,7 @@
 // fall into gradient parts. Passed by reference, never global.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "core/tensor/arena.h"
@@ -19,6 +20,10 @@ inline View elements_of(const View& v, const RowRange& r) {
   return v ? reshaped(rows_of(reshaped(v, {v.size(), 1}), r.begin, r.count), {r.count}) : View{};
 }
 
+struct WeightState;
+// Sees the input (T, in) of every product with a weight, in the order of the forward pass.
+using LinearObserver = std::function<void(const WeightState& weight, const View& x)>;
+
 struct Ctx {
   const kn::Exec& exec;
   Arena& arena;
@@ -27,6 +32,7 @@ struct Ctx {
   std::vector<RowRange> parts = {};
   int64_t seq = 0;
   int64_t parts_in_step = 1;
+  const LinearObserver* observe = nullptr;  // calibration of quantisation
 
   template <class Op>
   void run(const Op& op) const {

@@ -80,7 +80,8 @@ void Decoder::make_rope(Arena& arena, int64_t positions, const kn::Exec& exec) {
 }
 
 void Decoder::embed(Ctx& ctx, const TokenBatch& batch, const View& x) const {
-  ctx.run(kn::EmbedFwd{.ids = batch.ids, .table = embed_->rows, .positions = batch.positions,
+  ctx.run(kn::EmbedFwd{.ids = batch.ids, .table = embed_->rows,
+                       .positions = positions_ ? batch.positions : View{},
                        .position_table = positions_ ? positions_->rows : View{}, .out = x});
 }
 

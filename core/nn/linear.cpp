@@ -4,6 +4,7 @@
 namespace llmctl {
 
 void Linear::forward(Ctx& ctx, const View& x, const View& y, const View& residual) const {
+  if (ctx.observe) (*ctx.observe)(*weight, x);
   const View b = bias ? bias->rows : View{};
   if (weight->bits == 0) {
     ctx.run(kn::Gemm{.x = x, .w = weight->panels, .y = y, .n = y.cols(), .leaves = weight->spec.forward,

@@ -20,7 +20,7 @@ enum class Role : uint8_t {
   vector   // norm weights and biases
 };
 enum class Init : uint8_t { normal, ones, zeros };
-enum class Shard : uint8_t { none, rows, cols };  // which dimension tensor parallelism cuts
+enum class ShardDim : uint8_t { none, rows, cols };  // which dimension tensor parallelism cuts
 
 struct Param {
   std::string name;             // Hugging Face tensor name
@@ -29,7 +29,7 @@ struct Param {
   Init init = Init::normal;
   float init_std = 0.02f;
   bool decay = true;
-  Shard shard = Shard::none;
+  ShardDim shard = ShardDim::none;
   // Names under which other files may hold the same tensor (a missing "model." prefix).
   std::vector<std::string> aliases = {};
 };

@@ -55,7 +55,8 @@ std::optional<double> number_at(const Json& object, const char* key) {
   return object[key].get<double>();
 }
 
-ChartSeries series_of(const std::vector<Json>& metrics, const char* key, const std::string& label, int colour) {
+ChartSeries series_of(const std::vector<Json>& metrics, const char* key, const std::string& label,
+                      int colour) {
   ChartSeries out;
   out.label = label;
   out.colour = colour;
@@ -94,10 +95,11 @@ std::vector<Chart> charts_of(const std::vector<Json>& metrics) {
   ChartSeries validation = series_of(metrics, "val_loss", "validation", 1);
   validation.dots = validation.y.size() <= 60;
   loss.series.push_back(validation);
-  return {loss,
-          {"Learning rate", "step", "per step", {series_of(metrics, "learning_rate", "learning rate", 2)}, true},
-          {"Gradient norm", "step", "before clipping", raw_and_mean("grad_norm", "norm", 3), true},
-          {"Throughput", "step", "tokens per second", raw_and_mean("tokens_per_second", "tokens/s", 0), true}};
+  return {
+      loss,
+      {"Learning rate", "step", "per step", {series_of(metrics, "learning_rate", "learning rate", 2)}, true},
+      {"Gradient norm", "step", "before clipping", raw_and_mean("grad_norm", "norm", 3), true},
+      {"Throughput", "step", "tokens per second", raw_and_mean("tokens_per_second", "tokens/s", 0), true}};
 }
 
 bool is_number(const std::string& cell) {
@@ -109,10 +111,13 @@ bool is_number(const std::string& cell) {
 std::string table_of(const ReportTable& table) {
   size_t columns = table.header.size();
   for (const auto& row : table.rows) columns = std::max(columns, row.size());
-  const auto cell = [](const std::vector<std::string>& row, size_t c) { return c < row.size() ? row[c] : ""; };
+  const auto cell = [](const std::vector<std::string>& row, size_t c) {
+    return c < row.size() ? row[c] : "";
+  };
   std::vector<const char*> kind(columns, "");
   for (size_t c = 0; c < columns; ++c)
-    if (std::all_of(table.rows.begin(), table.rows.end(), [&](const auto& row) { return is_number(cell(row, c)); }))
+    if (std::all_of(table.rows.begin(), table.rows.end(),
+                    [&](const auto& row) { return is_number(cell(row, c)); }))
       kind[c] = " class=\"number\"";
   std::string out = "<div class=\"card scroll\"><table>\n";
   const auto append = [&](const std::vector<std::string>& row, const char* tag) {
@@ -135,7 +140,8 @@ void append_rows(const Json& value, const std::string& name, std::string& out) {
                                 return v.is_structured();
                               });
   if (nested) {
-    for (const auto& [key, item] : value.items()) append_rows(item, name.empty() ? key : name + "." + key, out);
+    for (const auto& [key, item] : value.items())
+      append_rows(item, name.empty() ? key : name + "." + key, out);
   } else if (list_of_nested) {
     for (size_t i = 0; i < value.size(); ++i) append_rows(value[i], fmt::format("{}[{}]", name, i), out);
   } else {
@@ -148,7 +154,8 @@ void append_rows(const Json& value, const std::string& name, std::string& out) {
 std::string figures_of(const ReportInput& input) {
   std::string out = "<div class=\"figures\">\n";
   for (const auto& [value, caption] : input.figures)
-    out += fmt::format("<div class=\"card\"><b>{}</b><span>{}</span></div>\n", html_text(value), html_text(caption));
+    out += fmt::format("<div class=\"card\"><b>{}</b><span>{}</span></div>\n", html_text(value),
+                       html_text(caption));
   return input.figures.empty() ? "" : out + "</div>\n";
 }
 
@@ -235,9 +242,14 @@ std::string render_report(const ReportInput& input) {
   std::string rows;
   if (input.run.is_object() && !input.run.empty()) append_rows(input.run, "", rows);
   if (!rows.empty())
-    out += "<h2>Configuration</h2>\n<details class=\"card\" open=\"open\"><summary>every field of run.json</summary>"
-           "<div class=\"scroll\"><table>\n" + rows + "</table></div></details>\n";
-  return out + "<footer>Written by llmctl. `llmctl reproduce` replays this run.</footer>\n</main>\n</body>\n</html>\n";
+    out +=
+        "<h2>Configuration</h2>\n<details class=\"card\" open=\"open\"><summary>every field of "
+        "run.json</summary>"
+        "<div class=\"scroll\"><table>\n" +
+        rows + "</table></div></details>\n";
+  return out +
+         "<footer>Written by llmctl. `llmctl reproduce` replays this "
+         "run.</footer>\n</main>\n</body>\n</html>\n";
 }
 
 }  // namespace llmctl

@@ -35,7 +35,9 @@ void put_varint(std::string& out, uint64_t value) {
   for (; value >= 0x80; value >>= 7) out.push_back(static_cast<char>(value | 0x80));
   out.push_back(static_cast<char>(value));
 }
-void put_key(std::string& out, uint32_t number, Wire wire) { put_varint(out, number * 8 + wire); }
+void put_key(std::string& out, uint32_t number, Wire wire) {
+  put_varint(out, number * 8 + wire);
+}
 void put_integer(std::string& out, uint32_t number, int64_t value) {
   put_key(out, number, varint);
   put_varint(out, static_cast<uint64_t>(value));
@@ -81,7 +83,9 @@ uint32_t crc32c(std::string_view text) {
   return ~crc;
 }
 
-uint32_t masked_crc32c(std::string_view text) { return std::rotr(crc32c(text), 15) + 0xa282ead8u; }
+uint32_t masked_crc32c(std::string_view text) {
+  return std::rotr(crc32c(text), 15) + 0xa282ead8u;
+}
 
 EventWriter::EventWriter(const fs::path& folder, int64_t first_step) {
   std::error_code ec;

@@ -79,17 +79,23 @@ TEST_CASE("config: what is written reads back as it is") {
 TEST_CASE("config: errors name the field and what would do") {
   Config c;
   Fields f = fields_of(c);
-  CHECK_THAT(message(f, R"({"stpes": 1})"), Equals("[config] f.json: unknown field stpes; did you mean steps?"));
-  CHECK_THAT(message(f, R"({"optimizer": {"learning_rat": 1}})"),
-             Equals("[config] f.json: unknown field optimizer.learning_rat; did you mean optimizer.learning_rate?"));
+  CHECK_THAT(message(f, R"({"stpes": 1})"),
+             Equals("[config] f.json: unknown field stpes; did you mean steps?"));
+  CHECK_THAT(
+      message(f, R"({"optimizer": {"learning_rat": 1}})"),
+      Equals("[config] f.json: unknown field optimizer.learning_rat; did you mean optimizer.learning_rate?"));
   CHECK_THAT(message(f, R"({"warmup": 1})"),
              Equals("[config] f.json: unknown field warmup; did you mean optimizer.warmup?"));
-  CHECK_THAT(message(f, R"({"optimizer": 3})"), Equals("[config] f.json: optimizer: expected an object, got 3"));
-  CHECK_THAT(message(f, R"({"steps": "many"})"), Equals("[config] f.json: steps: expected a number, got \"many\""));
+  CHECK_THAT(message(f, R"({"optimizer": 3})"),
+             Equals("[config] f.json: optimizer: expected an object, got 3"));
+  CHECK_THAT(message(f, R"({"steps": "many"})"),
+             Equals("[config] f.json: steps: expected a number, got \"many\""));
   CHECK_THAT(message(f, R"({"steps": 1.5})"), Equals("[config] f.json: steps: expected an integer, got 1.5"));
   CHECK_THAT(message(f, R"({"steps": 0})"), Equals("[config] f.json: steps: 0 is outside 1 to 1e+09"));
-  CHECK_THAT(message(f, R"({"seed": -1})"), Equals("[config] f.json: seed: expected an integer in range, got -1"));
-  CHECK_THAT(message(f, R"({"kind": "sine"})"), Equals("[config] f.json: kind: \"sine\" is none of cosine, linear"));
+  CHECK_THAT(message(f, R"({"seed": -1})"),
+             Equals("[config] f.json: seed: expected an integer in range, got -1"));
+  CHECK_THAT(message(f, R"({"kind": "sine"})"),
+             Equals("[config] f.json: kind: \"sine\" is none of cosine, linear"));
   CHECK_THAT(message(f, R"({"sources": [{"path": "a", "wieght": 2}]})"),
              Equals("[config] f.json: sources: unknown field wieght; did you mean weight?"));
   CHECK_THAT(message(f, R"([1])"), Equals("[config] f.json: expected an object, got [1]"));
@@ -118,8 +124,7 @@ TEST_CASE("config: --set and the environment") {
   CHECK(c.sources.at(0).path == "1");
   f.assign_set("optimizer.warmup=null");
   CHECK_FALSE(c.optimizer.warmup.has_value());
-  for (const char* bad : {"steps", "=1", "stps=1", "steps=x", "tied=maybe", "sizes=1,x"})
-    try {
+  for (const char* bad : {"steps", "=1", "stps=1", "steps=x", "tied=maybe", "sizes=1,x"}) try {
       f.assign_set(bad);
       FAIL(bad);
     } catch (const Error& e) {

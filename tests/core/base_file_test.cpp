@@ -110,7 +110,8 @@ TEST_CASE("files: reading what is not there") {
 TEST_CASE("files: plain, gzip and zstd give the same bytes") {
   Folder dir;
   std::string text;
-  for (int i = 0; i < 200000; ++i) text += "line " + std::to_string(i * 7919 % 100003) + (i % 3 ? "\n" : " \r\n");
+  for (int i = 0; i < 200000; ++i)
+    text += "line " + std::to_string(i * 7919 % 100003) + (i % 3 ? "\n" : " \r\n");
   std::string half = text.substr(0, text.size() / 2), other = text.substr(text.size() / 2);
   write_file(dir / "t.txt", text, false);
   write_file(dir / "t.gz", gzip(half) + gzip(other), false);
@@ -168,7 +169,8 @@ TEST_CASE("digest: known value, hex and sum") {
 }
 
 TEST_CASE("json: comments, order, last key wins, limits") {
-  Json json = parse_json("{\"b\": 1, /* c */ \"a\": [true, null, 1.5, \"\\u00e9\"], \"b\": {\"x\": -2}} // end", "t");
+  Json json =
+      parse_json("{\"b\": 1, /* c */ \"a\": [true, null, 1.5, \"\\u00e9\"], \"b\": {\"x\": -2}} // end", "t");
   CHECK(json.dump() == "{\"b\":{\"x\":-2},\"a\":[true,null,1.5,\"\xc3\xa9\"]}");
   CHECK(code_of([] { parse_json("{\"a\": }", "t"); }) == Code::input);
   CHECK(code_of([] { parse_json("", "t"); }) == Code::input);

@@ -14,7 +14,8 @@ TEST_CASE("merges are those of Hugging Face's trainer, ties included", "[bpe_tra
   pieces.add("low lower lowest");
   const TrainedBpe trained = train_bpe(pieces, {271, "gpt2"}, {});
   std::vector<std::string> merged(trained.tokens.begin() + 256, trained.tokens.end());
-  CHECK(merged == std::vector<std::string>{"aa", "ab", "lo", "low", " low", "aaaa", " lowe", "st", " ab", " aaaa", " lower", " lowest"});
+  CHECK(merged == std::vector<std::string>{"aa", "ab", "lo", "low", " low", "aaaa", " lowe", "st", " ab",
+                                           " aaaa", " lower", " lowest"});
 }
 
 TEST_CASE("counting in parts and in any order gives the same vocabulary", "[bpe_train]") {
@@ -66,16 +67,19 @@ TEST_CASE("spellings of ChatML are recognised, other templates are refused", "[c
     return tokenizer.decode(apply_chat_template(tokenizer, turns, true), false);
   };
   const std::string plain = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
-  CHECK(rendered("{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}"
-                 "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
-                 "'<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
-                 "{% endif %}") == plain);
-  CHECK(rendered("{%- for message in messages %}\n  {{- \"<|im_start|>\" + message.role + \"\\n\" + message.content + "
+  CHECK(rendered(
+            "{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}"
+            "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
+            "'<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
+            "{% endif %}") == plain);
+  CHECK(rendered("{%- for message in messages %}\n  {{- \"<|im_start|>\" + message.role + \"\\n\" + "
+                 "message.content + "
                  "\"<|im_end|>\\n\" }}\n{%- endfor %}\n{%- if add_generation_prompt %}\n"
                  "  {{- \"<|im_start|>assistant\\n\" }}\n{%- endif %}\n") == plain);
   CHECK(rendered("{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
                  "{{ '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}{% endif %}"
-                 "{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
+                 "{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% "
+                 "endfor %}"
                  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}") ==
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n" + plain);
   const auto refused = [&](const std::string& text) {
@@ -84,7 +88,9 @@ TEST_CASE("spellings of ChatML are recognised, other templates are refused", "[c
   CHECK(refused("") == Code::unsupported);
   CHECK(refused("[INST] {{ messages[0]['content'] }} [/INST]") == Code::unsupported);
   // A line break left between turns is another template.
-  CHECK(refused("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
-                "'<|im_end|>' + '\\n'}}\n{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
-                "{% endif %}") == Code::unsupported);
+  CHECK(
+      refused(
+          "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
+          "'<|im_end|>' + '\\n'}}\n{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
+          "{% endif %}") == Code::unsupported);
 }

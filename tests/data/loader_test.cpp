@@ -52,7 +52,8 @@ void check_rows(const Batch& batch, const std::vector<int>& lengths) {
         if (token != 0 && i + 1 < batch.seq) CHECK(follows_start);
       } else {
         CHECK((target == token + 1 || target == -1));
-        CHECK_FALSE((follows_start && batch.tokens[static_cast<size_t>(r * batch.seq + i + 1)] != 0 && target != -1));
+        CHECK_FALSE(
+            (follows_start && batch.tokens[static_cast<size_t>(r * batch.seq + i + 1)] != 0 && target != -1));
       }
     }
   }
@@ -91,7 +92,8 @@ TEST_CASE("each token is an input once per epoch", "[loader]") {
       asked.erase(-1);
       CHECK(static_cast<int64_t>(seen.size()) == corpus.tokens);
       for (const auto& [token, times] : seen) CHECK(times == 1);
-      CHECK(static_cast<int64_t>(asked.size()) == corpus.tokens - corpus.documents);  // all but the first of each
+      CHECK(static_cast<int64_t>(asked.size()) ==
+            corpus.tokens - corpus.documents);  // all but the first of each
       for (const auto& [token, times] : asked) CHECK(times == 1);
     }
   }
@@ -120,7 +122,8 @@ TEST_CASE("a batch is a function of step and unit", "[loader]") {
   Batch step;  // other unit sizes, the same rows of a step
   flat.read(2, 0, step);
   Ids joined;
-  for (int u = 0; u < 4; ++u) joined.insert(joined.end(), forward[8 + u].tokens.begin(), forward[8 + u].tokens.end());
+  for (int u = 0; u < 4; ++u)
+    joined.insert(joined.end(), forward[8 + u].tokens.begin(), forward[8 + u].tokens.end());
   CHECK(step.tokens == joined);
   CHECK(code_of([&] { PackedSource(corpus, {.seq = 0}); }) == Code::usage);
 }
@@ -129,7 +132,8 @@ TEST_CASE("sequential reading predicts each token once, overlapping or not", "[l
   ScratchFolder folder;
   const std::vector<int> lengths = some_lengths();
   const PackedCorpus corpus = numbered_corpus(folder.path, lengths);
-  for (const auto& [seq, stride] : {std::pair<int64_t, int64_t>{16, 16}, {16, 4}, {16, 1}, {5000, 16}, {7, 3}}) {
+  for (const auto& [seq, stride] :
+       {std::pair<int64_t, int64_t>{16, 16}, {16, 4}, {16, 1}, {5000, 16}, {7, 3}}) {
     const SequentialSource source(corpus, seq, stride, 4);
     std::map<int32_t, int> asked;
     for (int64_t u = 0; u < source.units(); ++u) {

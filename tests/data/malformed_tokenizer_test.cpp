@@ -11,7 +11,9 @@ using namespace llmctl;
 
 namespace {
 
-Json valid() { return trained_files({sample_text()}, 270, "qwen2").tokenizer; }
+Json valid() {
+  return trained_files({sample_text()}, 270, "qwen2").tokenizer;
+}
 
 struct Lie {
   const char* name;
@@ -25,8 +27,12 @@ const Lie kLies[] = {
     {"Unigram", [](Json& j) { j["model"]["type"] = "Unigram"; }, Code::unsupported},
     {"no vocab", [](Json& j) { j["model"].erase("vocab"); }, Code::input},
     {"vocab is a list", [](Json& j) { j["model"]["vocab"] = Json::array(); }, Code::input},
-    {"empty vocab", [](Json& j) { j["model"] = {{"type", "BPE"}, {"vocab", Json::object()}, {"merges", Json::array()}};
-                                  j["added_tokens"] = Json::array(); }, Code::input},
+    {"empty vocab",
+     [](Json& j) {
+       j["model"] = {{"type", "BPE"}, {"vocab", Json::object()}, {"merges", Json::array()}};
+       j["added_tokens"] = Json::array();
+     },
+     Code::input},
     {"negative id", [](Json& j) { j["model"]["vocab"]["!"] = -1; }, Code::input},
     {"fractional id", [](Json& j) { j["model"]["vocab"]["!"] = 0.5; }, Code::input},
     {"huge id", [](Json& j) { j["model"]["vocab"]["!"] = 1ull << 40; }, Code::input},
@@ -38,30 +44,70 @@ const Lie kLies[] = {
     {"merge whose result is a stranger", [](Json& j) { j["model"]["merges"].push_back("! !"); }, Code::input},
     {"merge of three", [](Json& j) { j["model"]["merges"].push_back("a b c"); }, Code::input},
     {"merge of one", [](Json& j) { j["model"]["merges"].push_back(Json::array({"a"})); }, Code::input},
-    {"merge with an empty part", [](Json& j) { j["model"]["merges"].push_back(Json::array({"", "a"})); }, Code::input},
-    {"merge of numbers", [](Json& j) { j["model"]["merges"].push_back(Json::array({1, 2})); }, Code::input},
+    {"merge with an empty part",
+     [](Json& j) {
+       j["model"]["merges"].push_back(Json::array({"", "a"}));
+     },
+     Code::input},
+    {"merge of numbers",
+     [](Json& j) {
+       j["model"]["merges"].push_back(Json::array({1, 2}));
+     },
+     Code::input},
     {"dropout", [](Json& j) { j["model"]["dropout"] = 0.1; }, Code::unsupported},
     {"word suffix", [](Json& j) { j["model"]["end_of_word_suffix"] = "</w>"; }, Code::unsupported},
-    {"normalizer", [](Json& j) { j["normalizer"] = {{"type", "Precompiled"}}; }, Code::unsupported},
-    {"normalizer without type", [](Json& j) { j["normalizer"] = Json::object(); }, Code::input},
-    {"pre_tokenizer", [](Json& j) { j["pre_tokenizer"] = {{"type", "BertPreTokenizer"}}; }, Code::unsupported},
-    {"broken pattern", [](Json& j) { j["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(a"; }, Code::unsupported},
-    {"class intersection", [](Json& j) { j["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "[a-z&&[b]]"; },
+    {"normalizer",
+     [](Json& j) {
+       j["normalizer"] = {{"type", "Precompiled"}};
+     },
      Code::unsupported},
-    {"unknown behavior", [](Json& j) { j["pre_tokenizer"]["pretokenizers"][0]["behavior"] = "Sideways"; }, Code::input},
-    {"post_processor", [](Json& j) { j["post_processor"] = {{"type", "RobertaProcessing"}}; }, Code::unsupported},
-    {"template of an unknown id", [](Json& j) {
-       j["post_processor"] = parse_json(R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}},
-         {"Sequence": {"id": "A"}}], "special_tokens": {"<s>": {"id": "<s>", "ids": [99999]}}})", "t"); }, Code::input},
+    {"normalizer without type", [](Json& j) { j["normalizer"] = Json::object(); }, Code::input},
+    {"pre_tokenizer",
+     [](Json& j) {
+       j["pre_tokenizer"] = {{"type", "BertPreTokenizer"}};
+     },
+     Code::unsupported},
+    {"broken pattern", [](Json& j) { j["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(a"; },
+     Code::unsupported},
+    {"class intersection",
+     [](Json& j) { j["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "[a-z&&[b]]"; },
+     Code::unsupported},
+    {"unknown behavior", [](Json& j) { j["pre_tokenizer"]["pretokenizers"][0]["behavior"] = "Sideways"; },
+     Code::input},
+    {"post_processor",
+     [](Json& j) {
+       j["post_processor"] = {{"type", "RobertaProcessing"}};
+     },
+     Code::unsupported},
+    {"template of an unknown id",
+     [](Json& j) {
+       j["post_processor"] =
+           parse_json(R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}},
+         {"Sequence": {"id": "A"}}], "special_tokens": {"<s>": {"id": "<s>", "ids": [99999]}}})",
+                      "t");
+     },
+     Code::input},
     {"no decoder", [](Json& j) { j["decoder"] = nullptr; }, Code::unsupported},
-    {"other decoder", [](Json& j) { j["decoder"] = {{"type", "WordPiece"}}; }, Code::unsupported},
-    {"decoder of another kind", [](Json& j) { j["decoder"] = {{"type", "Fuse"}}; }, Code::unsupported},
+    {"other decoder",
+     [](Json& j) {
+       j["decoder"] = {{"type", "WordPiece"}};
+     },
+     Code::unsupported},
+    {"decoder of another kind",
+     [](Json& j) {
+       j["decoder"] = {{"type", "Fuse"}};
+     },
+     Code::unsupported},
     {"added token with another's id", [](Json& j) { j["added_tokens"][0]["id"] = 3; }, Code::input},
     {"added token with two ids", [](Json& j) { j["added_tokens"][1]["content"] = "!"; }, Code::input},
     {"added tokens of text", [](Json& j) { j["added_tokens"] = "no"; }, Code::input},
     {"added token without content", [](Json& j) { j["added_tokens"][0].erase("content"); }, Code::input},
     {"single_word", [](Json& j) { j["added_tokens"][0]["single_word"] = true; }, Code::unsupported},
-    {"truncation", [](Json& j) { j["truncation"] = {{"max_length", 4}}; }, Code::unsupported},
+    {"truncation",
+     [](Json& j) {
+       j["truncation"] = {{"max_length", 4}};
+     },
+     Code::unsupported},
 };
 
 // One random change somewhere in the tree.
@@ -79,15 +125,33 @@ void mutate(Json& node, CounterRandom& random, int depth) {
     return mutate(*it, random, depth + 1);
   }
   switch (random.below(9)) {
-    case 0: node = nullptr; break;
-    case 1: node = static_cast<int64_t>(random.bits()); break;
-    case 2: node = random.below(300); break;
-    case 3: node = "x"; break;
-    case 4: node = Json::array(); break;
-    case 5: node = Json::object(); break;
-    case 6: node = true; break;
-    case 7: node = ""; break;
-    default: node = 1.5; break;
+    case 0:
+      node = nullptr;
+      break;
+    case 1:
+      node = static_cast<int64_t>(random.bits());
+      break;
+    case 2:
+      node = random.below(300);
+      break;
+    case 3:
+      node = "x";
+      break;
+    case 4:
+      node = Json::array();
+      break;
+    case 5:
+      node = Json::object();
+      break;
+    case 6:
+      node = true;
+      break;
+    case 7:
+      node = "";
+      break;
+    default:
+      node = 1.5;
+      break;
   }
 }
 
@@ -148,7 +212,8 @@ TEST_CASE("mutated tokenizer files never crash", "[tokenizer][fuzz]") {
       Json json;
       if (random.below(3) == 0) {  // the bytes themselves
         std::string text = bytes;
-        for (uint64_t n = 1 + random.below(4); n > 0; --n) text[random.below(text.size())] = static_cast<char>(random.bits());
+        for (uint64_t n = 1 + random.below(4); n > 0; --n)
+          text[random.below(text.size())] = static_cast<char>(random.bits());
         if (random.below(4) == 0) text.resize(random.below(text.size()));
         json = parse_json(text, "fuzz");
       } else {

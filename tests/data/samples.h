@@ -19,7 +19,8 @@ struct ScratchFolder {
   fs::path path;
   ScratchFolder() {
     static int number = 0;
-    path = fs::temp_directory_path() / ("llmctl-data-" + std::to_string(::getpid()) + "-" + std::to_string(number++));
+    path = fs::temp_directory_path() /
+           ("llmctl-data-" + std::to_string(::getpid()) + "-" + std::to_string(number++));
     fs::create_directories(path);
   }
   ~ScratchFolder() {
@@ -38,7 +39,8 @@ inline TokenizerFiles trained_files(const std::vector<std::string>& texts, int64
 
 inline const char* sample_text() {
   return "The quick brown fox jumps over the lazy dog. The dog sleeps; the fox doesn't. 12 + 345 = 357!\n"
-         "There the other foxes gather, and they're quick. \xC3\x9C" "ber caf\xC3\xA9 \xE6\x97\xA5\xE6\x9C\xAC\n";
+         "There the other foxes gather, and they're quick. \xC3\x9C"
+         "ber caf\xC3\xA9 \xE6\x97\xA5\xE6\x9C\xAC\n";
 }
 
 inline Tokenizer sample_tokenizer(const std::string& pattern = "qwen2", int64_t vocab_size = 300) {
@@ -46,11 +48,11 @@ inline Tokenizer sample_tokenizer(const std::string& pattern = "qwen2", int64_t 
   return Tokenizer::from_json(files.tokenizer, files.config);
 }
 
-// The folder of reference material beside the checkout, or nothing (with a message).
+// A file of the reference material beside the checkout, or nothing (with a message).
 inline fs::path shared_file(const std::string& name) {
-  for (fs::path up = fs::current_path(); up != up.root_path(); up = up.parent_path())
-    for (const fs::path& base : {up / "shared", up / ".." / "shared"})
-      if (fs::exists(base / name)) return base / name;
+  for (const fs::path& from : {fs::current_path(), fs::absolute(__FILE__).lexically_normal()})
+    for (fs::path up = from; up != up.root_path(); up = up.parent_path())
+      if (fs::exists(up / "shared" / name)) return up / "shared" / name;
   WARN("skipped: shared/" << name << " is not here");
   return {};
 }

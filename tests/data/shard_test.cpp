@@ -23,9 +23,20 @@ TEST_CASE("a shard's bytes are Megatron's", "[shard]") {
   writer.add(Ids{7});
   writer.commit();
   CHECK(read_file(folder.path / "s.bin") == std::string("\x01\0\x02\0\x2B\x01\x07\0", 8));
-  const std::string idx("MMIDIDX\0\0" "\1\0\0\0\0\0\0\0" "\x08" "\2\0\0\0\0\0\0\0" "\3\0\0\0\0\0\0\0"
-                        "\3\0\0\0" "\1\0\0\0" "\0\0\0\0\0\0\0\0" "\6\0\0\0\0\0\0\0"
-                        "\0\0\0\0\0\0\0\0" "\1\0\0\0\0\0\0\0" "\2\0\0\0\0\0\0\0", 34 + 8 + 16 + 24);
+  const std::string idx(
+      "MMIDIDX\0\0"
+      "\1\0\0\0\0\0\0\0"
+      "\x08"
+      "\2\0\0\0\0\0\0\0"
+      "\3\0\0\0\0\0\0\0"
+      "\3\0\0\0"
+      "\1\0\0\0"
+      "\0\0\0\0\0\0\0\0"
+      "\6\0\0\0\0\0\0\0"
+      "\0\0\0\0\0\0\0\0"
+      "\1\0\0\0\0\0\0\0"
+      "\2\0\0\0\0\0\0\0",
+      34 + 8 + 16 + 24);
   CHECK(read_file(folder.path / "s.idx") == idx);
   const Shard shard(folder.path / "s.idx");
   CHECK(shard.documents() == 2);
@@ -80,17 +91,17 @@ TEST_CASE("lying shards are refused", "[shard]") {
   CHECK(opened(idx + "x", bin) == Code::input);
   CHECK(opened(idx, bin.substr(1)) == Code::input);
   CHECK(opened(overwrite(idx, 0, {'X'}), bin) == Code::input);
-  CHECK(opened(overwrite(idx, 9, {2}), bin) == Code::input);                // version
-  CHECK(opened(overwrite(idx, 17, {6}), bin) == Code::unsupported);         // float tokens
-  CHECK(opened(overwrite(idx, 17, {4}), bin) == Code::input);               // i32 over u16 bytes
-  CHECK(opened(overwrite(idx, 18, {3}), bin) == Code::input);               // sequences
-  CHECK(opened(overwrite(idx, 25, {0x7F}), bin) == Code::input);            // sequences, huge
-  CHECK(opened(overwrite(idx, 26, {0xFF, 0xFF}), bin) == Code::input);      // entries
-  CHECK(opened(overwrite(idx, 34, {0}), bin) == Code::input);               // empty document
-  CHECK(opened(overwrite(idx, 37, {0x80}), bin) == Code::input);            // negative length
-  CHECK(opened(overwrite(idx, 50, {8}), bin) == Code::input);               // pointer
-  CHECK(opened(overwrite(idx, 66, {2}), bin) == Code::unsupported);         // document of two sequences
-  CHECK(opened(overwrite(idx, 74, {1}), bin) == Code::input);               // last entry
+  CHECK(opened(overwrite(idx, 9, {2}), bin) == Code::input);            // version
+  CHECK(opened(overwrite(idx, 17, {6}), bin) == Code::unsupported);     // float tokens
+  CHECK(opened(overwrite(idx, 17, {4}), bin) == Code::input);           // i32 over u16 bytes
+  CHECK(opened(overwrite(idx, 18, {3}), bin) == Code::input);           // sequences
+  CHECK(opened(overwrite(idx, 25, {0x7F}), bin) == Code::input);        // sequences, huge
+  CHECK(opened(overwrite(idx, 26, {0xFF, 0xFF}), bin) == Code::input);  // entries
+  CHECK(opened(overwrite(idx, 34, {0}), bin) == Code::input);           // empty document
+  CHECK(opened(overwrite(idx, 37, {0x80}), bin) == Code::input);        // negative length
+  CHECK(opened(overwrite(idx, 50, {8}), bin) == Code::input);           // pointer
+  CHECK(opened(overwrite(idx, 66, {2}), bin) == Code::unsupported);     // document of two sequences
+  CHECK(opened(overwrite(idx, 74, {1}), bin) == Code::input);           // last entry
 }
 
 TEST_CASE("packing gives the same bytes for any number of threads", "[shard]") {
@@ -98,8 +109,12 @@ TEST_CASE("packing gives the same bytes for any number of threads", "[shard]") {
   const Tokenizer tokenizer = sample_tokenizer();
   std::string lines;
   for (int i = 0; i < 50; ++i)
-    lines += R"({"text": "The dog )" + std::to_string(i) + R"( sleeps."})" "\n";
-  lines += R"({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "The fox."}]})" "\n\n";
+    lines += R"({"text": "The dog )" + std::to_string(i) +
+             R"( sleeps."})"
+             "\n";
+  lines +=
+      R"({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "The fox."}]})"
+      "\n\n";
   write_file(folder.path / "a.jsonl", lines, false);
   write_file(folder.path / "b.txt", "one--two--", false);
   std::string digests[2];
@@ -132,6 +147,7 @@ TEST_CASE("packing gives the same bytes for any number of threads", "[shard]") {
   write_file(folder.path / "bad.jsonl", "{\"text\": 1}\n", false);
   kn::ThreadPool pool(1);
   CHECK(code_of([&] {
-          pack_documents({folder.path / "bad.jsonl"}, tokenizer, folder.path, {}, kn::Exec{.pool = &pool}, {});
+          pack_documents({folder.path / "bad.jsonl"}, tokenizer, folder.path, {}, kn::Exec{.pool = &pool},
+                         {});
         }) == Code::input);
 }

@@ -8,7 +8,9 @@ using namespace llmctl::kn;
 
 namespace {
 
-double exact_silu(double x) { return x / (1 + std::exp(-x)); }
+double exact_silu(double x) {
+  return x / (1 + std::exp(-x));
+}
 double exact_gelu(double x, GeluKind kind) {
   if (kind == GeluKind::erf) return 0.5 * x * (1 + std::erf(x * std::sqrt(0.5)));
   return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
@@ -58,7 +60,8 @@ TEST_CASE("gelu", "[activation]") {
       Values slopes = values_of(x);
       for (size_t i = 0; i < slopes.size(); ++i) {
         const double at = slopes[i];
-        slopes[i] = (exact_gelu(at + 1e-5, kind) - exact_gelu(at - 1e-5, kind)) / 2e-5 * dy.at(static_cast<int64_t>(i));
+        slopes[i] = (exact_gelu(at + 1e-5, kind) - exact_gelu(at - 1e-5, kind)) / 2e-5 *
+                    dy.at(static_cast<int64_t>(i));
       }
       check_close(dx, slopes, bound);
     }
@@ -72,7 +75,8 @@ TEST_CASE("lanes have the bits of the scalar functions", "[activation][math]") {
   half.dim[1] = n;
   for (int64_t i = 0; i < n; ++i) {
     const float v = math::from_bits(static_cast<int32_t>(static_cast<uint32_t>(i) * 262139u));
-    x.as<float>()[i] = std::fabs(v) < 1e18f ? v : static_cast<float>(test_normal(1, static_cast<uint64_t>(i))) * 30;
+    x.as<float>()[i] =
+        std::fabs(v) < 1e18f ? v : static_cast<float>(test_normal(1, static_cast<uint64_t>(i))) * 30;
     x.set(n + i, 1);
   }
   set_denormals_are_zero();

@@ -49,5 +49,6 @@ TEST_CASE("clear and gather", "[basic]") {
   x.fill(1), index.fill_int(2, 0, 499);
   check_same_bits(GatherRows{.x = x, .index = index, .y = y}, {&y});
   for (int64_t r = 0; r < 7; ++r)
-    for (int64_t i = 0; i < 300; ++i) REQUIRE(y.at(r * 300 + i) == x.at(static_cast<int64_t>(index.at(r)) * 300 + i));
+    for (int64_t i = 0; i < 300; ++i)
+      REQUIRE(y.at(r * 300 + i) == x.at(static_cast<int64_t>(index.at(r)) * 300 + i));
 }

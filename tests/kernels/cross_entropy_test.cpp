@@ -49,8 +49,13 @@ float scalar_lse(const float* x, int64_t vocab, int leaves) {
 }  // namespace
 
 TEST_CASE("cross-entropy", "[cross_entropy]") {
-  for (const Sizes& s : {Sizes{5, 37, 37, 1}, {3, 257, 288, 4}, {4, 1000, 1024, 8}, {2, 7, 256, 8}, {3, 97, 128, 2},
-                         {2, 70, 70, 2}, {1, 1, 1, 1}}) {
+  for (const Sizes& s : {Sizes{5, 37, 37, 1},
+                         {3, 257, 288, 4},
+                         {4, 1000, 1024, 8},
+                         {2, 7, 256, 8},
+                         {3, 97, 128, 2},
+                         {2, 70, 70, 2},
+                         {1, 1, 1, 1}}) {
     INFO(s.vocab << " of " << s.columns << " in " << s.leaves << " leaves");
     Buffer logits(DType::f32, {s.rows, s.columns}), targets(DType::i32, {s.rows});
     Buffer loss(DType::f32, {s.rows}), lse(DType::f32, {s.rows});
@@ -58,8 +63,12 @@ TEST_CASE("cross-entropy", "[cross_entropy]") {
     if (s.rows > 1) targets.set(1, -1);
     for (int64_t r = 0; r < s.rows; ++r)  // padding is never read as a logit
       for (int64_t i = s.vocab; i < s.columns; ++i) logits.set(r * s.columns + i, 1e30);
-    check_same_bits(CrossEntropyFwd{.logits = logits, .vocab = s.vocab, .leaves = s.leaves, .targets = targets,
-                                    .loss = loss, .lse = lse},
+    check_same_bits(CrossEntropyFwd{.logits = logits,
+                                    .vocab = s.vocab,
+                                    .leaves = s.leaves,
+                                    .targets = targets,
+                                    .loss = loss,
+                                    .lse = lse},
                     {&loss, &lse});
     Values want_loss, want_lse, want_d;
     for (int64_t r = 0; r < s.rows; ++r) {
@@ -69,7 +78,8 @@ TEST_CASE("cross-entropy", "[cross_entropy]") {
       want_loss.push_back(target < 0 ? 0 : exact - logits.at(r * s.columns + target));
       for (int64_t i = 0; i < s.columns; ++i) {
         const bool counts = target >= 0 && i < s.vocab;
-        want_d.push_back(counts ? (std::exp(logits.at(r * s.columns + i) - exact) - (i == target)) * 0.25 : 0);
+        want_d.push_back(counts ? (std::exp(logits.at(r * s.columns + i) - exact) - (i == target)) * 0.25
+                                : 0);
       }
       set_denormals_are_zero();
       CHECK(lse.as<float>()[r] == scalar_lse(logits.as<float>() + r * s.columns, s.vocab, s.leaves));
@@ -78,8 +88,8 @@ TEST_CASE("cross-entropy", "[cross_entropy]") {
     check_close(loss, want_loss, 2e-6);
     for (DType dtype : {DType::f32, DType::bf16}) {
       Buffer d(dtype, {s.rows, s.columns});
-      const CrossEntropyBwd op{.logits = logits, .vocab = s.vocab, .targets = targets, .lse = lse, .scale = 0.25f,
-                               .dlogits = d};
+      const CrossEntropyBwd op{
+          .logits = logits, .vocab = s.vocab, .targets = targets, .lse = lse, .scale = 0.25f, .dlogits = d};
       check_same_bits(op, {&d});
       check_close(d, want_d, dtype == DType::f32 ? 2e-6 : 0.005);
       if (dtype == DType::bf16) continue;

@@ -14,8 +14,11 @@ TEST_CASE("embedding forward", "[embedding]") {
       ids.fill_int(1, 0, v - 1), positions.fill_int(2, 0, p - 1), table.fill(3), places.fill(4);
       for (bool with_positions : {false, true}) {
         const View none;
-        check_same_bits(EmbedFwd{.ids = ids, .table = table, .positions = with_positions ? positions.view() : none,
-                                 .position_table = with_positions ? places.view() : none, .out = out},
+        check_same_bits(EmbedFwd{.ids = ids,
+                                 .table = table,
+                                 .positions = with_positions ? positions.view() : none,
+                                 .position_table = with_positions ? places.view() : none,
+                                 .out = out},
                         {&out});
         Values want(static_cast<size_t>(t * d));
         for (int64_t r = 0; r < t; ++r)

@@ -18,7 +18,8 @@ inline Values values_of(const Buffer& b) {
 }
 
 // d(weights . f(x)) / dx.
-inline Values gradient_by_differences(const std::function<Values(const Values&)>& f, Values x, const Values& weights) {
+inline Values gradient_by_differences(const std::function<Values(const Values&)>& f, Values x,
+                                      const Values& weights) {
   Values gradient(x.size());
   for (size_t i = 0; i < x.size(); ++i) {
     const double at = x[i], step = 1e-5;

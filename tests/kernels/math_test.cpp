@@ -52,13 +52,18 @@ double worst_f64(F f, Exact exact, double low, double high) {
 }  // namespace
 
 TEST_CASE("f32 functions keep their ULP", "[math]") {
-  CHECK(worst_f32([](float x) { return exp(x); }, [](long double x) { return std::exp(x); }, 88.72283f) < 1.1);
-  CHECK(worst_f32([](float x) { return log(x); }, [](long double x) { return std::log(x); }, math::kLargest) < 1.0);
-  CHECK(worst_f32([](float x) { return tanh(x); }, [](long double x) { return std::tanh(x); }, math::kLargest) < 1.5);
-  CHECK(worst_f32([](float x) { return erf(x); }, [](long double x) { return std::erf(x); }, math::kLargest) < 1.5);
+  CHECK(worst_f32([](float x) { return exp(x); }, [](long double x) { return std::exp(x); }, 88.72283f) <
+        1.1);
+  CHECK(worst_f32([](float x) { return log(x); }, [](long double x) { return std::log(x); }, math::kLargest) <
+        1.0);
+  CHECK(worst_f32([](float x) { return tanh(x); }, [](long double x) { return std::tanh(x); },
+                  math::kLargest) < 1.5);
+  CHECK(worst_f32([](float x) { return erf(x); }, [](long double x) { return std::erf(x); }, math::kLargest) <
+        1.5);
   auto logistic = [](long double x) { return 1 / (1 + std::exp(-x)); };
   CHECK(worst_f32([](float x) { return sigmoid(x); }, logistic, 87.0f) < 2.5);
-  CHECK(worst_f32([](float x) { return silu(x); }, [&](long double x) { return x * logistic(x); }, 87.0f) < 2.5);
+  CHECK(worst_f32([](float x) { return silu(x); }, [&](long double x) { return x * logistic(x); }, 87.0f) <
+        2.5);
 }
 
 TEST_CASE("f32 functions at the ends of their domains", "[math]") {
@@ -89,13 +94,18 @@ TEST_CASE("f32 functions at the ends of their domains", "[math]") {
 }
 
 TEST_CASE("f64 functions keep their ULP", "[math]") {
-  CHECK(worst_f64([](double x) { return exp64(x); }, [](long double x) { return std::exp(x); }, -708, 709) < 1.1);
+  CHECK(worst_f64([](double x) { return exp64(x); }, [](long double x) { return std::exp(x); }, -708, 709) <
+        1.1);
   CHECK(worst_f64([](double x) { return exp64(x); }, [](long double x) { return std::exp(x); }, -1, 1) < 1.1);
-  CHECK(worst_f64([](double x) { return log64(x); }, [](long double x) { return std::log(x); }, 0.5, 2) < 1.0);
-  CHECK(worst_f64([](double x) { return log64(x); }, [](long double x) { return std::log(x); }, 0, 1e9) < 1.0);
+  CHECK(worst_f64([](double x) { return log64(x); }, [](long double x) { return std::log(x); }, 0.5, 2) <
+        1.0);
+  CHECK(worst_f64([](double x) { return log64(x); }, [](long double x) { return std::log(x); }, 0, 1e9) <
+        1.0);
   for (double high : {1.0, 100.0, 1e6, 1e9}) {
-    CHECK(worst_f64([](double x) { return sin64(x); }, [](long double x) { return std::sin(x); }, -high, high) < 1.6);
-    CHECK(worst_f64([](double x) { return cos64(x); }, [](long double x) { return std::cos(x); }, -high, high) < 1.6);
+    CHECK(worst_f64([](double x) { return sin64(x); }, [](long double x) { return std::sin(x); }, -high,
+                    high) < 1.6);
+    CHECK(worst_f64([](double x) { return cos64(x); }, [](long double x) { return std::cos(x); }, -high,
+                    high) < 1.6);
   }
   CHECK(exp64(-INFINITY) == 0.0);
   CHECK(exp64(INFINITY) == INFINITY);
@@ -110,7 +120,8 @@ TEST_CASE("powers", "[math]") {
   double worst = 0;
   for (double base : {0.9, 0.95, 0.999, 0.9999, 1.0001})
     for (int64_t n = 0; n < 6000; n += 7)
-      worst = std::max(worst, ulps(powint64(base, n), std::pow(static_cast<long double>(base), n), 53, -1021));
+      worst =
+          std::max(worst, ulps(powint64(base, n), std::pow(static_cast<long double>(base), n), 53, -1021));
   CHECK(worst < 1.1);
   for (double y : {-1.0, -0.5, -0.015625, 0.75}) {
     const double want = static_cast<double>(std::pow(500000.0L, static_cast<long double>(y)));

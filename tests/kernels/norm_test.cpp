@@ -29,7 +29,9 @@ struct Case {
   DType dtype;
   double bound;
 };
-const Case kCases[] = {{5, 37, DType::f32, 1e-5}, {3, 64, DType::f32, 1e-5}, {70, 5, DType::f32, 2e-5},
+const Case kCases[] = {{5, 37, DType::f32, 1e-5},
+                       {3, 64, DType::f32, 1e-5},
+                       {70, 5, DType::f32, 2e-5},
                        {2, 100, DType::bf16, 0.02}};
 
 }  // namespace
@@ -48,18 +50,27 @@ TEST_CASE("rmsnorm", "[norm]") {
     for (DType kind : {DType::i64, DType::f32}) {
       Buffer grad(kind, {c.d}), overflow(DType::i32, {1});
       grad.zero(), overflow.zero();
-      check_same_bits(RmsNormBwd{.dy = dy, .x = x, .w = w, .rstd = rstd, .dresidual = residual, .dx = dx,
-                                 .grad = grad, .parts = 4, .overflow = overflow},
+      check_same_bits(RmsNormBwd{.dy = dy,
+                                 .x = x,
+                                 .w = w,
+                                 .rstd = rstd,
+                                 .dresidual = residual,
+                                 .dx = dx,
+                                 .grad = grad,
+                                 .parts = 4,
+                                 .overflow = overflow},
                       {&dx}, {&grad, &overflow});
       CHECK(overflow.at(0) == 0);
-      Values want = gradient_by_differences(
-          [&](const Values& v) { return normalized(v, values_of(w), none, false); }, values_of(x), values_of(dy));
+      Values want =
+          gradient_by_differences([&](const Values& v) { return normalized(v, values_of(w), none, false); },
+                                  values_of(x), values_of(dy));
       for (size_t i = 0; i < want.size(); ++i) want[i] += residual.at(static_cast<int64_t>(i));
       check_close(dx, want, c.bound);
-      check_values(gradient_values(grad),
-                   gradient_by_differences([&](const Values& v) { return normalized(values_of(x), v, none, false); },
-                                           values_of(w), values_of(dy)),
-                   1e-4);
+      check_values(
+          gradient_values(grad),
+          gradient_by_differences([&](const Values& v) { return normalized(values_of(x), v, none, false); },
+                                  values_of(w), values_of(dy)),
+          1e-4);
     }
   }
 }
@@ -78,8 +89,17 @@ TEST_CASE("layernorm", "[norm]") {
     Buffer dy(c.dtype, {c.t, c.d}), dx(c.dtype, {c.t, c.d});
     Buffer grad_w(DType::i64, {c.d}), grad_b(DType::i64, {c.d}), overflow(DType::i32, {1});
     dy.fill(3), grad_w.zero(), grad_b.zero(), overflow.zero();
-    check_same_bits(LayerNormBwd{.dy = dy, .x = x, .w = w, .mean = mean, .rstd = rstd, .dresidual = {}, .dx = dx,
-                                 .grad_w = grad_w, .grad_b = grad_b, .parts = 4, .overflow = overflow},
+    check_same_bits(LayerNormBwd{.dy = dy,
+                                 .x = x,
+                                 .w = w,
+                                 .mean = mean,
+                                 .rstd = rstd,
+                                 .dresidual = {},
+                                 .dx = dx,
+                                 .grad_w = grad_w,
+                                 .grad_b = grad_b,
+                                 .parts = 4,
+                                 .overflow = overflow},
                     {&dx}, {&grad_w, &grad_b, &overflow});
     auto of_x = [&](const Values& v) { return normalized(v, values_of(w), values_of(b), true); };
     auto of_w = [&](const Values& v) { return normalized(values_of(x), v, values_of(b), true); };
@@ -95,7 +115,8 @@ TEST_CASE("norm gradients that do not fit are refused", "[norm]") {
   Buffer rstd(DType::f32, {2}), grad(DType::i64, {20}), overflow(DType::i32, {1});
   x.fill(1), w.fill(2), dy.fill(3), rstd.fill(4), grad.zero(), overflow.zero();
   dy.set(17, 1e9);
-  const RmsNormBwd op{.dy = dy, .x = x, .w = w, .rstd = rstd, .dresidual = {}, .dx = dx, .grad = grad, .overflow = overflow};
+  const RmsNormBwd op{
+      .dy = dy, .x = x, .w = w, .rstd = rstd, .dresidual = {}, .dx = dx, .grad = grad, .overflow = overflow};
   check_same_bits(op, {&dx}, {&grad, &overflow});
   CHECK(overflow.at(0) == 1);
   CHECK(grad.at(17) == 0);
@@ -103,5 +124,6 @@ TEST_CASE("norm gradients that do not fit are refused", "[norm]") {
 
 TEST_CASE("norms refuse shapes that disagree", "[norm]") {
   Buffer x(DType::f32, {2, 20}), w(DType::f32, {21}), y(DType::f32, {2, 20});
-  CHECK_THROWS_AS(run(RmsNormFwd{.x = x, .w = w, .y = y, .rstd = {}}, test_exec(Isa::portable)), llmctl::Error);
+  CHECK_THROWS_AS(run(RmsNormFwd{.x = x, .w = w, .y = y, .rstd = {}}, test_exec(Isa::portable)),
+                  llmctl::Error);
 }

@@ -24,7 +24,8 @@ double scalar_norm(const Buffer& grad, float scale, int64_t tile, Shape s) {
     for (int64_t c = left; c < std::min(left + kTileCols, s.cols); ++c) {
       const int64_t at = r * s.cols + c;
       const float g =
-          (grad.view().dtype == DType::i64 ? from_fixed(grad.as<int64_t>()[at]) : grad.as<float>()[at]) * scale;
+          (grad.view().dtype == DType::i64 ? from_fixed(grad.as<int64_t>()[at]) : grad.as<float>()[at]) *
+          scale;
       double& sum = lane[(c - left) % 16];
       sum = std::fma(static_cast<double>(g), static_cast<double>(g), sum);
     }
@@ -45,7 +46,8 @@ struct Reference {
       m[i] = double(a.beta1) * m[i] + (1 - double(a.beta1)) * g[i];
       v[i] = double(a.beta2) * v[i] + (1 - double(a.beta2)) * g[i] * g[i];
       w[i] *= 1 - double(a.lr) * double(a.decay);
-      w[i] -= double(a.lr) / double(a.bias1) * m[i] / (std::sqrt(v[i]) / std::sqrt(double(a.bias2)) + double(a.eps));
+      w[i] -= double(a.lr) / double(a.bias1) * m[i] /
+              (std::sqrt(v[i]) / std::sqrt(double(a.bias2)) + double(a.eps));
     }
   }
 };
@@ -74,8 +76,16 @@ TEST_CASE("AdamW follows PyTorch's form", "[optimizer]") {
       Reference want{values_of(w), values_of(m), values_of(v)};
       for (int step = 1; step <= 3; ++step) {
         fill_grad(grad, static_cast<uint64_t>(10 + step));
-        AdamW op{.grad = grad, .master = w, .m = m, .v = v, .scale = 0.5f, .lr = 0.01f, .decay = 0.1f,
-                 .digest_key = 99, .tile_digests = work, .digest = digest};
+        AdamW op{.grad = grad,
+                 .master = w,
+                 .m = m,
+                 .v = v,
+                 .scale = 0.5f,
+                 .lr = 0.01f,
+                 .decay = 0.1f,
+                 .digest_key = 99,
+                 .tile_digests = work,
+                 .digest = digest};
         op.bias1 = static_cast<float>(1 - powint64(0.9, step));
         op.bias2 = static_cast<float>(1 - powint64(0.95, step));
         check_same_bits(op, {&work}, {&w, &m, &v, &digest});
@@ -92,11 +102,19 @@ TEST_CASE("AdamW follows PyTorch's form", "[optimizer]") {
 TEST_CASE("AdamW adds the digests of weights and gradient", "[optimizer][digest]") {
   for (DType dtype : {DType::i64, DType::f32}) {
     const int64_t tiles = tiles_of(70, 300);
-    Buffer grad(dtype, {70, 300}), w(DType::f32, {70, 300}), m(DType::f32, {70, 300}), v(DType::f32, {70, 300});
-    Buffer work(DType::i64, {tiles, 4}), digest(DType::i64, {4}), tile(DType::i64, {tiles, 2}), own(DType::i64, {4});
+    Buffer grad(dtype, {70, 300}), w(DType::f32, {70, 300}), m(DType::f32, {70, 300}),
+        v(DType::f32, {70, 300});
+    Buffer work(DType::i64, {tiles, 4}), digest(DType::i64, {4}), tile(DType::i64, {tiles, 2}),
+        own(DType::i64, {4});
     fill_grad(grad, 1), w.fill(2), m.fill(3), v.zero(), digest.zero();
     const Exec ex = test_exec(supported_isas().front(), 2);
-    run(AdamW{.grad = grad, .master = w, .m = m, .v = v, .lr = 0.1f, .digest_key = 5, .tile_digests = work,
+    run(AdamW{.grad = grad,
+              .master = w,
+              .m = m,
+              .v = v,
+              .lr = 0.1f,
+              .digest_key = 5,
+              .tile_digests = work,
               .digest = digest},
         ex);
     View low(own.view().data, DType::i64, {2}), high(own.as<int64_t>() + 2, DType::i64, {2});
@@ -104,7 +122,14 @@ TEST_CASE("AdamW adds the digests of weights and gradient", "[optimizer][digest]
     run(TensorDigest{.x = grad, .key = 5, .tile_digests = tile, .out = high}, ex);
     CHECK(std::memcmp(own.view().data, digest.view().data, 32) == 0);
     const int64_t before = digest.as<int64_t>()[0];
-    run(AdamW{.grad = grad, .master = w, .m = m, .v = v, .digest_key = 5, .tile_digests = work, .digest = digest}, ex);
+    run(AdamW{.grad = grad,
+              .master = w,
+              .m = m,
+              .v = v,
+              .digest_key = 5,
+              .tile_digests = work,
+              .digest = digest},
+        ex);
     CHECK(digest.as<int64_t>()[0] != before);  // added, not replaced
   }
 }
@@ -135,7 +160,8 @@ TEST_CASE("the digest of a tensor is the sum over its rows in tiles", "[digest]"
   for (DType dtype : {DType::f32, DType::bf16, DType::i64, DType::i32})
     for (Shape s : kShapes) {
       INFO(name_of(dtype) << " " << s.rows << " x " << s.cols);
-      Buffer x(dtype, {s.rows, s.cols}), out(DType::i64, {2}), work(DType::i64, {tiles_of(s.rows, s.cols), 2});
+      Buffer x(dtype, {s.rows, s.cols}), out(DType::i64, {2}),
+          work(DType::i64, {tiles_of(s.rows, s.cols), 2});
       x.fill(3, 1000);
       check_same_bits(TensorDigest{.x = x, .key = 77, .tile_digests = work, .out = out}, {&out, &work});
       Hash128 want;
@@ -146,14 +172,17 @@ TEST_CASE("the digest of a tensor is the sum over its rows in tiles", "[digest]"
           const int each = dtype == DType::i64 ? 2 : 1;
           for (int i = 0; i < n * each; ++i) {
             const int64_t at = (r * s.cols + left) * each + i;
-            words[static_cast<size_t>(i)] = dtype == DType::bf16 ? x.as<uint16_t>()[at] : x.as<uint32_t>()[at];
+            words[static_cast<size_t>(i)] =
+                dtype == DType::bf16 ? x.as<uint16_t>()[at] : x.as<uint32_t>()[at];
           }
           RowSums sums;
           for (int pair = 0; pair < (n * each + 15) / 16 * 8; ++pair) {
-            const RowSums p = hash_pair(words[static_cast<size_t>(2 * pair)], words[static_cast<size_t>(2 * pair + 1)], pair);
+            const RowSums p = hash_pair(words[static_cast<size_t>(2 * pair)],
+                                        words[static_cast<size_t>(2 * pair + 1)], pair);
             sums.s1 += p.s1, sums.s2 += p.s2;
           }
-          want = want + row_hash(sums, {77, r / kTileRows, left / kTileCols, static_cast<int>(r % kTileRows), n});
+          want = want +
+                 row_hash(sums, {77, r / kTileRows, left / kTileCols, static_cast<int>(r % kTileRows), n});
         }
       CHECK(static_cast<uint64_t>(out.as<int64_t>()[0]) == want.low);
       CHECK(static_cast<uint64_t>(out.as<int64_t>()[1]) == want.high);

@@ -6,12 +6,15 @@
 using namespace llmctl::kn;
 
 namespace {
-std::vector<uint32_t> words(const RandomWords& w) { return {w.word, w.word + 4}; }
+std::vector<uint32_t> words(const RandomWords& w) {
+  return {w.word, w.word + 4};
+}
 }  // namespace
 
 TEST_CASE("Philox gives Random123's known answers", "[random]") {
   CHECK(words(philox(0, 0, 0)) == std::vector<uint32_t>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
-  CHECK(words(philox(~0ull, ~0ull, ~0ull)) == std::vector<uint32_t>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
+  CHECK(words(philox(~0ull, ~0ull, ~0ull)) ==
+        std::vector<uint32_t>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
   // Digits of pi: counter 243f6a88 85a308d3 13198a2e 03707344, key a4093822 299f31d0.
   CHECK(words(philox(0x299f31d0a4093822ull, 0x85a308d3243f6a88ull, 0x0370734413198a2eull)) ==
         std::vector<uint32_t>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});

@@ -21,7 +21,8 @@ LabelledTexts sample(size_t n) {
                                              "tell me about the old town"};
   const std::vector<std::string> violent = {"I will hit you hard", "they want to attack the house",
                                             "he said he would hurt them all"};
-  const std::vector<std::string> hateful = {"people like that are all worthless", "I despise every one of them"};
+  const std::vector<std::string> hateful = {"people like that are all worthless",
+                                            "I despise every one of them"};
   LabelledTexts out{{"violence", "hate"}, {}};
   for (size_t i = 0; i < n; ++i) {
     const uint64_t draw = text_hash(std::to_string(i), 7);
@@ -66,7 +67,8 @@ TEST_CASE("folding undoes common disguises", "[safety]") {
   using Words = std::vector<std::string>;
   REQUIRE(folded_words("I H4TE you") == Words{"i", "hate", "you"});
   REQUIRE(folded_words("h@te, k i l l!") == Words{"hate", "kill"});
-  REQUIRE(folded_words("sooooo 1000 b\xE2\x80\x8B" "ad") == Words{"soo", "1000", "bad"});
+  REQUIRE(folded_words("sooooo 1000 b\xE2\x80\x8B"
+                       "ad") == Words{"soo", "1000", "bad"});
   REQUIRE(folded_words("don\xE2\x80\x99t caf\xC3\xA9") == Words{"don", "t", "caf\xC3\xA9"});
   REQUIRE(folded_words(" \n\t,.").empty());
   REQUIRE(folded_words(std::string(200, 'x').replace(50, 50, std::string(50, 'y'))).size() == 1);
@@ -132,8 +134,8 @@ TEST_CASE("measures on cases worked by hand", "[safety]") {
   REQUIRE(calibration_error({}, {}) == 0.0);
   const std::vector<double> score = {0.9, 0.8, 0.7, 0.2};
   const std::vector<char> truth = {1, 0, 1, 0};
-  REQUIRE(best_threshold(score, truth, 0) == Approx(0.45));       // both, one false: F1 0.8
-  REQUIRE(best_threshold(score, truth, 0.9) == Approx(0.85));     // only the first is that precise
+  REQUIRE(best_threshold(score, truth, 0) == Approx(0.45));    // both, one false: F1 0.8
+  REQUIRE(best_threshold(score, truth, 0.9) == Approx(0.85));  // only the first is that precise
   REQUIRE(best_threshold({0.5}, {0}, 0) == 0.5);
   REQUIRE(at_threshold(score, truth, 0.45).f1() == Approx(0.8));
 }

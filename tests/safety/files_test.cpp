@@ -46,18 +46,17 @@ TEST_CASE("labelled JSONL is read", "[safety]") {
 
 TEST_CASE("malformed labelled files give one line and code 3", "[safety]") {
   ScratchFolder f;
-  const std::vector<std::string> bad = {
-      "",
-      "\n\n",
-      "not json\n",
-      "[1]\n",
-      "{\"text\": 5, \"categories\": []}\n",
-      "{\"text\": \"a\"}\n",
-      "{\"text\": \"a\", \"categories\": \"hate\"}\n",
-      "{\"text\": \"a\", \"categories\": [3]}\n",
-      "{\"text\": \"a\", \"categories\": [\"rudeness\"]}\n",
-      "{\"text\": \"a\xFF\", \"categories\": []}\n",
-      "{\"text\": \"all safe\", \"categories\": []}\n"};
+  const std::vector<std::string> bad = {"",
+                                        "\n\n",
+                                        "not json\n",
+                                        "[1]\n",
+                                        "{\"text\": 5, \"categories\": []}\n",
+                                        "{\"text\": \"a\"}\n",
+                                        "{\"text\": \"a\", \"categories\": \"hate\"}\n",
+                                        "{\"text\": \"a\", \"categories\": [3]}\n",
+                                        "{\"text\": \"a\", \"categories\": [\"rudeness\"]}\n",
+                                        "{\"text\": \"a\xFF\", \"categories\": []}\n",
+                                        "{\"text\": \"all safe\", \"categories\": []}\n"};
   for (const std::string& bytes : bad) {
     const auto path = f.put("bad.jsonl", bytes);
     INFO(bytes);

@@ -24,10 +24,12 @@ TEST_CASE("models, version, health, metrics") {
   CHECK(client.get("/version").json()["version"] == "test");
   CHECK(client.get("/health").json()["status"] == "ok");
   CHECK(client.request("HEAD", "/health").status == 200);
-  CHECK(client.request("GET", "/health", {}, "x-request-id: mine-7\r\n").headers.at("x-request-id") == "mine-7");
+  CHECK(client.request("GET", "/health", {}, "x-request-id: mine-7\r\n").headers.at("x-request-id") ==
+        "mine-7");
   client.post("/v1/chat/completions", chat_body("hi"));
   const std::string metrics = client.get("/metrics").body;
-  CHECK(metrics.find("llmctl_http_requests_total{route=\"/v1/models\",status=\"200\"} 1\n") != std::string::npos);
+  CHECK(metrics.find("llmctl_http_requests_total{route=\"/v1/models\",status=\"200\"} 1\n") !=
+        std::string::npos);
   CHECK(metrics.find("llmctl_generated_tokens_total 8\n") != std::string::npos);
   CHECK(metrics.find("llmctl_time_to_first_token_seconds_count 1\n") != std::string::npos);
   CHECK(metrics.find("llmctl_inter_token_latency_seconds_count 7\n") != std::string::npos);
@@ -84,7 +86,8 @@ TEST_CASE("chat roles and content parts; text never becomes a special token") {
   body["return_token_ids"] = true;
   body["messages"] = Json::array(
       {{{"role", "developer"}, {"content", "be <|im_end|>"}},
-       {{"role", "user"}, {"content", Json::array({{{"type", "text"}, {"text", "a"}}, {{"type", "text"}, {"text", "b"}}})}}});
+       {{"role", "user"},
+        {"content", Json::array({{{"type", "text"}, {"text", "a"}}, {{"type", "text"}, {"text", "b"}}})}}});
   const Json ids = client.post("/v1/chat/completions", body).json()["choices"][0]["prompt_token_ids"];
   CHECK(std::count(ids.begin(), ids.end(), Json(kImEnd)) == 2);
 }
@@ -109,7 +112,8 @@ TEST_CASE("completions: prompts in four forms, n, echo, logprobs") {
   CHECK(several["usage"]["completion_tokens"] == 12);
   CHECK(ask("ab", {{"echo", true}})["choices"][0]["text"] == "ababa");
   CHECK(ask("ab", {{"echo", true}, {"max_tokens", 0}})["choices"][0]["text"] == "ab");
-  CHECK(ask("", {{"max_tokens", 1}, {"return_token_ids", true}})["choices"][0]["prompt_token_ids"][0] == kImEnd);
+  CHECK(ask("", {{"max_tokens", 1}, {"return_token_ids", true}})["choices"][0]["prompt_token_ids"][0] ==
+        kImEnd);
 
   const Json scored = ask("ab", {{"echo", true}, {"logprobs", 2}, {"max_tokens", 1}})["choices"][0];
   const Json& logprobs = scored["logprobs"];
@@ -145,7 +149,8 @@ TEST_CASE("moderations") {
   CHECK(one["results"][0]["category_applied_input_types"]["violence"] == Json::array({"text"}));
   CHECK(one["results"][0]["category_applied_input_types"]["sexual"].empty());
   CHECK(one["results"][0]["categories"].size() == 13);
-  CHECK(client.post("/v1/moderations", {{"input", Json::array({"a", "b", "c"})}}).json()["results"].size() == 3);
+  CHECK(client.post("/v1/moderations", {{"input", Json::array({"a", "b", "c"})}}).json()["results"].size() ==
+        3);
   const Json parts = Json::array({{{"type", "text"}, {"text", "attack"}}});
   CHECK(client.post("/v1/moderations", {{"input", parts}}).json()["results"][0]["flagged"] == true);
   CHECK(client.post("/v1/moderations", Json::object()).json()["error"]["param"] == "input");
@@ -172,18 +177,40 @@ TEST_CASE("known fields of the wrong type or range are refused by name") {
   struct Bad {
     const char *field, *value;
   };
-  const Bad bad[] = {{"temperature", "-1"},        {"temperature", "\"hot\""},    {"top_p", "5"},
-                     {"n", "0"},                   {"n", "1.5"},                  {"n", "99999999999999999999"},
-                     {"max_tokens", "-1"},         {"max_tokens", "1e30"},        {"messages", "[]"},
-                     {"messages", "{}"},           {"messages", "[{\"role\":\"wizard\",\"content\":\"x\"}]"},
-                     {"messages", "[7]"},          {"messages", "[{\"role\":\"user\"}]"},
-                     {"stop", "7"},                {"stop", "[1]"},               {"seed", "\"a\""},
-                     {"stream", "\"yes\""},        {"logit_bias", "[]"},          {"logit_bias", "{\"foo\":0}"},
-                     {"logit_bias", "{\"5\":101}"}, {"logit_bias", "{\"259\":1}"}, {"presence_penalty", "3"},
-                     {"frequency_penalty", "-3"},  {"top_logprobs", "30"},        {"top_logprobs", "2"},
-                     {"stream_options", "{}"},     {"top_k", "-2"},               {"min_p", "2"},
-                     {"repetition_penalty", "0"},  {"min_tokens", "100"},         {"model", "5"},
-                     {"stop_token_ids", "[300]"},  {"return_token_ids", "1"},     {"user", "[]"}};
+  const Bad bad[] = {{"temperature", "-1"},
+                     {"temperature", "\"hot\""},
+                     {"top_p", "5"},
+                     {"n", "0"},
+                     {"n", "1.5"},
+                     {"n", "99999999999999999999"},
+                     {"max_tokens", "-1"},
+                     {"max_tokens", "1e30"},
+                     {"messages", "[]"},
+                     {"messages", "{}"},
+                     {"messages", "[{\"role\":\"wizard\",\"content\":\"x\"}]"},
+                     {"messages", "[7]"},
+                     {"messages", "[{\"role\":\"user\"}]"},
+                     {"stop", "7"},
+                     {"stop", "[1]"},
+                     {"seed", "\"a\""},
+                     {"stream", "\"yes\""},
+                     {"logit_bias", "[]"},
+                     {"logit_bias", "{\"foo\":0}"},
+                     {"logit_bias", "{\"5\":101}"},
+                     {"logit_bias", "{\"259\":1}"},
+                     {"presence_penalty", "3"},
+                     {"frequency_penalty", "-3"},
+                     {"top_logprobs", "30"},
+                     {"top_logprobs", "2"},
+                     {"stream_options", "{}"},
+                     {"top_k", "-2"},
+                     {"min_p", "2"},
+                     {"repetition_penalty", "0"},
+                     {"min_tokens", "100"},
+                     {"model", "5"},
+                     {"stop_token_ids", "[300]"},
+                     {"return_token_ids", "1"},
+                     {"user", "[]"}};
   for (const Bad& b : bad) {
     Json body = chat_body("x");
     body[b.field] = Json::parse(b.value);
@@ -195,7 +222,8 @@ TEST_CASE("known fields of the wrong type or range are refused by name") {
     CHECK(error["type"] == "invalid_request_error");
     CHECK(error.size() == 4);
   }
-  for (const char* prompt : {"[]", "7", "[[]]", "[1,\"a\"]", "[\"a\",[1]]", "[300]", "[-1]", "[1.5]", "{}", "null"}) {
+  for (const char* prompt :
+       {"[]", "7", "[[]]", "[1,\"a\"]", "[\"a\",[1]]", "[300]", "[-1]", "[1.5]", "{}", "null"}) {
     const Answer answer =
         client.post("/v1/completions", {{"model", "org/tiny:1"}, {"prompt", Json::parse(prompt)}});
     INFO(prompt << ": " << answer.body);
@@ -224,9 +252,16 @@ TEST_CASE("what is not offered is refused, its off spelling accepted") {
     CHECK(error["code"] == "unsupported");
   }
   Json body = chat_body("x");
-  body.update({{"tools", Json::array()}, {"tool_choice", "none"}, {"response_format", {{"type", "text"}}},
-               {"modalities", Json::array({"text"})}, {"store", false}, {"user", "me"}, {"metadata", {{"a", "b"}}},
-               {"service_tier", "auto"}, {"parallel_tool_calls", true}, {"max_tokens", 0}});
+  body.update({{"tools", Json::array()},
+               {"tool_choice", "none"},
+               {"response_format", {{"type", "text"}}},
+               {"modalities", Json::array({"text"})},
+               {"store", false},
+               {"user", "me"},
+               {"metadata", {{"a", "b"}}},
+               {"service_tier", "auto"},
+               {"parallel_tool_calls", true},
+               {"max_tokens", 0}});
   const Answer answer = client.post("/v1/chat/completions", body);
   CHECK(answer.status == 200);
   CHECK(answer.json()["choices"][0]["finish_reason"] == "length");

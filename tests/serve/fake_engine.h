@@ -77,7 +77,8 @@ class FakeEngine final : public GenerationEngine {
         continue;
       }
       widest_ = std::max(widest_.load(), static_cast<int>(running_.size()));
-      for (auto it = running_.begin(); it != running_.end();) it = advance(*it) ? std::next(it) : running_.erase(it);
+      for (auto it = running_.begin(); it != running_.end();)
+        it = advance(*it) ? std::next(it) : running_.erase(it);
       stats_.steps++;
       lock.unlock();
       if (options_.step.count() > 0) std::this_thread::sleep_for(options_.step);

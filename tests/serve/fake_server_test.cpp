@@ -14,7 +14,9 @@ using namespace std::chrono_literals;
 
 namespace {
 volatile sig_atomic_t stop_signal = 0;
-void on_signal(int) { stop_signal = 1; }
+void on_signal(int) {
+  stop_signal = 1;
+}
 }  // namespace
 
 TEST_CASE("a server to point other clients at", "[.][fake-server]") {

@@ -34,16 +34,26 @@ inline Tokenizer byte_tokenizer() {
   Json added = Json::array();
   const char* names[] = {"<|im_start|>", "<|im_end|>", "<|endoftext|>"};
   for (int i = 0; i < 3; ++i)
-    added.push_back({{"id", 256 + i}, {"content", names[i]}, {"special", true}, {"single_word", false},
-                     {"lstrip", false}, {"rstrip", false}, {"normalized", false}});
+    added.push_back({{"id", 256 + i},
+                     {"content", names[i]},
+                     {"special", true},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", false}});
   const Json byte_level = {
       {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
-  const Json model = {{"type", "BPE"}, {"dropout", nullptr}, {"unk_token", nullptr},
-                      {"continuing_subword_prefix", nullptr}, {"end_of_word_suffix", nullptr},
-                      {"fuse_unk", false}, {"byte_fallback", false}, {"vocab", vocab},
+  const Json model = {{"type", "BPE"},
+                      {"dropout", nullptr},
+                      {"unk_token", nullptr},
+                      {"continuing_subword_prefix", nullptr},
+                      {"end_of_word_suffix", nullptr},
+                      {"fuse_unk", false},
+                      {"byte_fallback", false},
+                      {"vocab", vocab},
                       {"merges", Json::array()}};
-  const Json tokenizer = {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr},
-                          {"added_tokens", added}, {"normalizer", nullptr}, {"pre_tokenizer", byte_level},
+  const Json tokenizer = {{"version", "1.0"},          {"truncation", nullptr}, {"padding", nullptr},
+                          {"added_tokens", added},     {"normalizer", nullptr}, {"pre_tokenizer", byte_level},
                           {"post_processor", nullptr}, {"decoder", byte_level}, {"model", model}};
   const Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
                        {"eos_token", "<|im_end|>"},
@@ -60,7 +70,8 @@ struct WordGuard final : serve::Guard {
 };
 
 struct Served {
-  explicit Served(FakeEngine::Options engine_options = {}, serve::ServerOptions options = {}, bool guarded = true)
+  explicit Served(FakeEngine::Options engine_options = {}, serve::ServerOptions options = {},
+                  bool guarded = true)
       : engine(std::make_shared<FakeEngine>(engine_options)) {
     options.http.host = "127.0.0.1";
     options.http.port = 0;

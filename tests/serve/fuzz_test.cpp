@@ -25,36 +25,75 @@ struct Random {  // splitmix64
 
 std::vector<std::string> seeds() {
   Json chat = chat_body("caf\xC3\xA9 \\u00e9", 3);
-  chat.update({{"stream", true}, {"stream_options", {{"include_usage", true}}}, {"stop", Json::array({"a", "b"})},
-               {"logit_bias", {{"5", 1.5}}}, {"temperature", 0.5}, {"n", 2}, {"logprobs", true}});
+  chat.update({{"stream", true},
+               {"stream_options", {{"include_usage", true}}},
+               {"stop", Json::array({"a", "b"})},
+               {"logit_bias", {{"5", 1.5}}},
+               {"temperature", 0.5},
+               {"n", 2},
+               {"logprobs", true}});
   const Json completion = {{"prompt", Json::array({Json::array({1, 2}), Json::array({3})})},
-                           {"max_tokens", 2}, {"echo", true}, {"logprobs", 1}};
+                           {"max_tokens", 2},
+                           {"echo", true},
+                           {"logprobs", 1}};
   return {chat.dump(), completion.dump(), Json({{"prompt", "x"}, {"max_tokens", 1}}).dump(),
           Json({{"input", Json::array({"a", "b"})}}).dump(), Json({{"tokens", {1, 2, 3}}}).dump()};
 }
 
 std::string mutated(std::string text, Random& random) {
-  static const std::vector<std::string> pieces{
-      "{", "}", "[", "]", "\"", ":", ",", "null", "true", "-1", "1e999", "99999999999999999999", "\\u0000",
-      "\\ud800", "\xff", "\r\n", "\r\n\r\n", " ", "%", "0", "\"n\":0", "chunked", "content-length: 7\r\n", "\t"};
+  static const std::vector<std::string> pieces{"{",
+                                               "}",
+                                               "[",
+                                               "]",
+                                               "\"",
+                                               ":",
+                                               ",",
+                                               "null",
+                                               "true",
+                                               "-1",
+                                               "1e999",
+                                               "99999999999999999999",
+                                               "\\u0000",
+                                               "\\ud800",
+                                               "\xff",
+                                               "\r\n",
+                                               "\r\n\r\n",
+                                               " ",
+                                               "%",
+                                               "0",
+                                               "\"n\":0",
+                                               "chunked",
+                                               "content-length: 7\r\n",
+                                               "\t"};
   for (size_t edits = 1 + random.below(4); edits > 0; --edits) {
     if (text.empty()) text = "x";
     const size_t at = random.below(text.size());
     switch (random.below(6)) {
-      case 0: text[at] = static_cast<char>(random.next()); break;
-      case 1: text[at] = static_cast<char>(text[at] ^ (1 << random.below(8))); break;
-      case 2: text.erase(at, 1 + random.below(8)); break;
-      case 3: text.insert(at, pieces[random.below(pieces.size())]); break;
-      case 4: text.insert(at, text.substr(random.below(text.size()), random.below(40))); break;
-      default: text.resize(at + 1);
+      case 0:
+        text[at] = static_cast<char>(random.next());
+        break;
+      case 1:
+        text[at] = static_cast<char>(text[at] ^ (1 << random.below(8)));
+        break;
+      case 2:
+        text.erase(at, 1 + random.below(8));
+        break;
+      case 3:
+        text.insert(at, pieces[random.below(pieces.size())]);
+        break;
+      case 4:
+        text.insert(at, text.substr(random.below(text.size()), random.below(40)));
+        break;
+      default:
+        text.resize(at + 1);
     }
   }
   return text;
 }
 
 std::string request_of(const std::string& body, Random& random) {
-  static const char* const paths[] = {"/v1/chat/completions", "/v1/completions", "/v1/moderations", "/tokenize",
-                                      "/detokenize"};
+  static const char* const paths[] = {"/v1/chat/completions", "/v1/completions", "/v1/moderations",
+                                      "/tokenize", "/detokenize"};
   return "POST " + std::string(paths[random.below(5)]) +
          " HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\ncontent-length: " +
          std::to_string(body.size()) + "\r\n\r\n" + body;

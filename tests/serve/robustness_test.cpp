@@ -95,9 +95,10 @@ TEST_CASE("bodies that are not the JSON they should be") {
   std::string objects;
   for (int i = 0; i < 50000; ++i) objects += "{\"a\":";
   for (const std::string& body :
-       {std::string(), std::string("{"), std::string("[]"), std::string("null"), std::string("{\"a\":1,}"), deep, closed,
-        objects, std::string("{\"prompt\":\"\xff\xfe\"}"), std::string("{\"prompt\":\"\\ud800\"}"),
-        std::string("{\"prompt\":\"a\0b\"}", 16), std::string("{\"n\":1e999}"), std::string(100000, '9')}) {
+       {std::string(), std::string("{"), std::string("[]"), std::string("null"), std::string("{\"a\":1,}"),
+        deep, closed, objects, std::string("{\"prompt\":\"\xff\xfe\"}"),
+        std::string("{\"prompt\":\"\\ud800\"}"), std::string("{\"prompt\":\"a\0b\"}", 16),
+        std::string("{\"n\":1e999}"), std::string(100000, '9')}) {
     const Answer answer = client.request("POST", "/v1/completions", body);
     INFO(body.substr(0, 40) << " -> " << answer.body);
     REQUIRE(answer.status == 400);
@@ -134,7 +135,9 @@ TEST_CASE("slow senders are timed out, others are served meanwhile") {
 TEST_CASE("keep-alive, pipelining, connection: close, expect: 100-continue, chunked bodies") {
   Served served({}, small_limits());
   Client client(served.port());
-  client.send("GET /health HTTP/1.1\r\n\r\nGET /version HTTP/1.1\r\n\r\nGET /health HTTP/1.1\r\nconnection: close\r\n\r\n");
+  client.send(
+      "GET /health HTTP/1.1\r\n\r\nGET /version HTTP/1.1\r\n\r\nGET /health HTTP/1.1\r\nconnection: "
+      "close\r\n\r\n");
   CHECK(client.read().status == 200);
   CHECK(client.read().json()["version"] == "test");
   CHECK(client.read().headers.at("connection") == "close");

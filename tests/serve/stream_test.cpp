@@ -66,8 +66,12 @@ TEST_CASE("a streamed chat has the chunks that clients expect") {
 TEST_CASE("a streamed completion with echo, n and stop equals the whole one") {
   Served served({.step = 200us});
   Client client(served.port());
-  Json body = {{"prompt", Json::array({"alpha beta ", "xy"})}, {"max_tokens", 30}, {"stop", "ta al"},
-               {"n", 2}, {"echo", true}, {"logprobs", 1}};
+  Json body = {{"prompt", Json::array({"alpha beta ", "xy"})},
+               {"max_tokens", 30},
+               {"stop", "ta al"},
+               {"n", 2},
+               {"echo", true},
+               {"logprobs", 1}};
   const Json whole = client.post("/v1/completions", body).json();
   body["stream"] = true;
   const Events events = events_of(client.post("/v1/completions", body).body);
@@ -93,7 +97,8 @@ TEST_CASE("HTTP/1.0 gets its stream without chunks, until close") {
   Served served;
   Client client(served.port());
   const std::string body = Json({{"prompt", "ab"}, {"stream", true}}).dump();
-  client.send("POST /v1/completions HTTP/1.0\r\ncontent-length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+  client.send("POST /v1/completions HTTP/1.0\r\ncontent-length: " + std::to_string(body.size()) + "\r\n\r\n" +
+              body);
   const Answer answer = client.read();
   CHECK(answer.headers.count("transfer-encoding") == 0);
   CHECK(events_of(answer.body).done);
@@ -146,7 +151,8 @@ TEST_CASE("sixteen clients at once share the batch and get their own text") {
       if (i % 2 == 0) {
         got[i] = answer.json()["choices"][0]["text"].get<std::string>();
       } else {
-        for (const Json& e : events_of(answer.body).json) got[i] += e["choices"][0]["text"].get<std::string>();
+        for (const Json& e : events_of(answer.body).json)
+          got[i] += e["choices"][0]["text"].get<std::string>();
       }
     });
   for (auto& t : threads) t.join();

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// `llmctl bench SUITE`: ours against the machine's limit.
+#include "cmd/bench.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "cmd/commands.h"
+#include "core/base/signal.h"
+#include "core/train/run.h"
+#include "data/bpe_train.h"
+#include "data/corpus.h"
+#include "data/tokenizer.h"
+
+namespace llmctl {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+struct Suite {
+  const char* name;
+  void (*run)(Bench&);
+};
+constexpr Suite kSuites[] = {{"gemm", bench_gemm},         {"attention", bench_attention}, {"train", bench_train},
+                             {"prefill", bench_prefill},   {"decode", bench_decode},       {"tokenize", bench_tokenize},
+                             {"numerics", bench_numerics}, {"serve", bench_serve}};
+
+// Eight chains, so that loads and not the sum's latency set the pace.
+uint64_t read_all(const uint64_t* p, int64_t n) {
+  uint64_t sum[8] = {};
+  for (int64_t i = 0; i + 8 <= n; i += 8)
+    for (int j = 0; j < 8; ++j) sum[j] += p[i + j];
+  return sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7];
+}
+
+double measure_bandwidth(const kn::Exec& exec) {
+  Arena arena("bandwidth");
+  const int64_t tasks = exec.pool->threads(), each = int64_t{128} << 20;
+  View buffer;
+  for (bool planned : {false, true}) {
+    buffer = arena.take(DType::u8, {tasks, each});
+    if (!planned) arena.allocate();
+  }
+  std::vector<uint64_t> sums(static_cast<size_t>(tasks * 8));  // a cache line for each task
+  kn::parallel_for(exec, tasks, [&](int64_t t) {  // touched by the thread count, not by one thread
+    auto* p = buffer.as<uint64_t>() + t * each / 8;
+    for (int64_t i = 0; i < each / 8; ++i) p[i] = static_cast<uint64_t>(i);
+  });
+  double best = 0;
+  for (int attempt = 0; attempt < 5; ++attempt) {
+    const auto start = Clock::now();
+    kn::parallel_for(exec, tasks, [&](int64_t t) {
+      sums[static_cast<size_t>(8 * t)] += read_all(buffer.as<uint64_t>() + t * each / 8, each / 8);
+    });
+    best = std::max(best, static_cast<double>(tasks * each) / seconds_since(start));
+  }
+  check(sums[0] != 0, Code::bug, "[bench] nothing was read");
+  return best;
+}
+
+std::string text_of(const std::vector<BenchRow>& rows) {
+  std::string text = fmt::format("{:<44} {:>12} {:>12} {:<12} {:>8}\n", "case", "value", "limit", "unit", "of limit");
+  for (const BenchRow& r : rows)
+    text += fmt::format("{:<44} {:>12.4g} {:>12} {:<12} {:>8}\n", r.name, r.value,
+                        r.limit > 0 ? fmt::format("{:.4g}", r.limit) : "-", r.unit,
+                        r.limit > 0 ? fmt::format("{:.1f} %", 100 * r.value / r.limit) : "-");
+  text.pop_back();
+  return text;
+}
+
+int bench(const std::vector<std::string>& suites, bool quick, Common& common) {
+  Runtime runtime(common);
+  Bench b(runtime.exec, common.log, quick);
+  for (const std::string& name : suites) {
+    const auto* suite = std::find_if(std::begin(kSuites), std::end(kSuites), [&](const Suite& s) { return name == s.name; });
+    common.log.line("bench " + name);
+    suite->run(b);
+  }
+  Json rows = Json::array();
+  for (const BenchRow& r : b.rows())
+    rows.push_back({{"case", r.name},
+                    {"value", r.value},
+                    {"unit", r.unit},
+                    {"limit", r.limit > 0 ? Json(r.limit) : Json(nullptr)},
+                    {"of_limit", r.limit > 0 ? Json(r.value / r.limit) : Json(nullptr)}});
+  print_result(common,
+               {{"rows", rows}, {"isa", kn::name_of(runtime.exec.isa)}, {"threads", runtime.pool->threads()}, {"quick", quick}},
+               text_of(b.rows()));
+  return 0;
+}
+
+}  // namespace
+
+double median_of(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+void Bench::add(std::string name, double value, std::string unit, double limit) {
+  rows_.push_back({std::move(name), value, std::move(unit), limit});
+}
+
+double Bench::peak(DType dtype) {
+  double& known = dtype == DType::bf16 ? peak_bf16_ : peak_f32_;
+  if (known == 0) known = measure_peak(dtype, exec);
+  return known;
+}
+
+double Bench::bandwidth() {
+  if (bandwidth_ == 0) bandwidth_ = measure_bandwidth(exec);
+  return bandwidth_;
+}
+
+double Bench::median(const std::function<void()>& f) const {
+  f();
+  std::vector<double> seconds;
+  double sum = 0;
+  // Short cases repeat more; long ones three times.
+  while (seconds.size() < 3 || (sum < (quick ? 0.1 : 0.5) && seconds.size() < 101)) {
+    stop_if_interrupted("bench");
+    const auto start = Clock::now();
+    f();
+    seconds.push_back(seconds_since(start));
+    sum += seconds.back();
+  }
+  return median_of(std::move(seconds));
+}
+
+Filled::Filled(DType dtype, std::initializer_list<int64_t> dims, const kn::Exec& exec) : arena("bench") {
+  for (bool planned : {false, true}) {
+    view = arena.take(dtype, dims);
+    if (!planned) arena.allocate();
+  }
+  const int64_t rows = view.rows(), cols = view.cols();
+  kn::parallel_for(exec, rows, [&](int64_t r) {
+    for (int64_t c = 0; c < cols; ++c) {
+      // Eighths between -1 and 1: exact in every dtype, and no two neighbours alike.
+      const auto v = static_cast<float>((r * 7 + c * 13 + (r * c) % 5) % 17 - 8) / 8.0f;
+      uint32_t bits;
+      std::memcpy(&bits, &v, 4);
+      if (dtype == DType::f32) view.as<float>()[r * cols + c] = v;
+      if (dtype == DType::bf16) view.as<uint16_t>()[r * cols + c] = static_cast<uint16_t>(bits >> 16);
+    }
+  });
+}
+
+void bench_tokenize(Bench& bench) {
+  std::string text;
+  CorpusOptions options{.seed = 7, .bytes = static_cast<uint64_t>(bench.quick ? 1 : 4) << 20};
+  generate_corpus(options, [&](const CorpusDocument& d) { text += d.text; });
+  PieceCounter pieces("gpt2");
+  const double counting = bench.median([&] {
+    pieces = PieceCounter("gpt2");
+    pieces.add(text);
+  });
+  const BpeTrainOptions train{4096, "gpt2"};
+  TrainedBpe trained;
+  const auto start = Clock::now();
+  trained = train_bpe(pieces, train, [](int64_t) {});
+  const double training = seconds_since(start);
+  const TokenizerFiles files = tokenizer_files(trained, train);
+  const Tokenizer tokenizer = Tokenizer::from_json(files.tokenizer, files.config);
+  std::vector<int32_t> ids;
+  const double encoding = bench.median([&] { ids = tokenizer.encode(text); });
+  size_t out = 0;
+  const double decoding = bench.median([&] { out = tokenizer.decode(ids).size(); });
+  check(out == text.size(), Code::bug, "[bench] decoding gave ", out, " bytes of ", text.size());
+  const double mb = static_cast<double>(text.size()) / 1e6, limit = bench.bandwidth() / 1e6;
+  bench.add("encode, vocabulary 4096, one thread", mb / encoding, "MB/s", limit);
+  bench.add("decode, one thread", mb / decoding, "MB/s", limit);
+  bench.add("count pieces, one thread", mb / counting, "MB/s", limit);
+  bench.add("learn 4096 tokens from the pieces", training, "s", 0);
+}
+
+void add_bench(CLI::App& app, Common& common) {
+  auto suites = std::make_shared<std::vector<std::string>>();
+  auto quick = std::make_shared<bool>(false);
+  std::vector<std::string> names;
+  for (const Suite& s : kSuites) names.emplace_back(s.name);
+  app.add_option("SUITE", *suites, "gemm, attention, train, prefill, decode, tokenize, numerics, serve")
+      ->required()
+      ->check(CLI::IsMember(names));
+  app.add_flag("--quick", *quick, "small shapes, a few seconds a suite");
+  examples(app, {"llmctl bench gemm attention", "llmctl bench decode --threads 1 --json", "llmctl bench numerics --quick"});
+  on_run(app, common, [suites, quick, &common] { return bench(*suites, *quick, common); });
+}
+
+}  // namespace llmctl

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the suites of `llmctl bench` share: rows, each beside a limit of this machine measured in the
+// same run. The limits are what registers do (core/train/run.h measure_peak, on all threads) and what
+// memory delivers when every thread reads its share of a buffer in huge pages.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "cmd/flags.h"
+#include "core/models/model.h"
+#include "core/train/batch.h"
+
+namespace llmctl {
+
+struct BenchRow {
+  std::string name;  // the case
+  double value = 0;
+  std::string unit;
+  double limit = 0;  // in the same unit; 0: none is known
+};
+
+class Bench {
+ public:
+  Bench(const kn::Exec& exec_, Log& log_, bool quick_) : exec(exec_), log(log_), quick(quick_) {}
+  const kn::Exec& exec;
+  Log& log;
+  const bool quick;  // smaller shapes, fewer repetitions
+
+  void add(std::string name, double value, std::string unit, double limit);
+  const std::vector<BenchRow>& rows() const { return rows_; }
+  double peak(DType dtype);  // FLOP/s
+  double bandwidth();        // bytes/s read
+  // Seconds of f: the median of some runs after one that warms up. Error{interrupted} after SIGINT.
+  double median(const std::function<void()>& f) const;
+
+ private:
+  std::vector<BenchRow> rows_;
+  double peak_f32_ = 0, peak_bf16_ = 0, bandwidth_ = 0;
+};
+
+double median_of(std::vector<double> values);
+
+// Views with room of their own, filled with small numbers that depend on the index alone.
+struct Filled {
+  Filled(DType dtype, std::initializer_list<int64_t> dims, const kn::Exec& exec);
+  Arena arena;
+  View view;
+};
+
+// Shapes that stand for a demo model, a model beyond every cache, and GPT-2's size.
+ModelSpec bench_spec(const std::string& size, DType compute);  // "3M", "30M", "124M"
+// An inference model with made-up weights; bits 0, 8 or 4 (groups of 64).
+std::unique_ptr<Model> made_up_model(const ModelSpec& spec, int bits, int64_t context, const kn::Exec& exec);
+// Weight bytes that one decoded token reads.
+double decode_bytes(const Model& model);
+
+// Rows of tokens by formula.
+struct MadeUpTokens final : BatchSource {
+  MadeUpTokens(int64_t rows_, int64_t seq_, int64_t vocab_) : rows(rows_), seq(seq_), vocab(vocab_) {}
+  void read(int64_t step, int64_t unit, Batch& out) const override;
+  std::string digest() const override { return "made up"; }
+  int64_t tokens() const override { return rows * seq; }
+  int64_t rows, seq, vocab;
+};
+
+void bench_gemm(Bench& bench);
+void bench_attention(Bench& bench);
+void bench_train(Bench& bench);
+void bench_prefill(Bench& bench);
+void bench_decode(Bench& bench);
+void bench_tokenize(Bench& bench);
+void bench_numerics(Bench& bench);
+void bench_serve(Bench& bench);
+
+}  // namespace llmctl

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// The models that suites run: shapes that are stated, weights that are made up.
+#include <fmt/format.h>
+
+#include "cmd/bench.h"
+
+namespace llmctl {
+namespace {
+
+struct Size {
+  const char* name;
+  int64_t hidden, layers, heads, kv_heads, intermediate, vocab;
+};
+constexpr Size kSizes[] = {{"3M", 192, 6, 6, 3, 512, 2048},
+                           {"30M", 512, 8, 8, 8, 1408, 8192},
+                           {"124M", 768, 12, 12, 12, 2048, 50304}};
+
+// Small and of both signs; by index alone, so that a shape always gets the same weights.
+uint32_t mixed(uint64_t i) {
+  i = (i + 0x9E3779B97F4A7C15u) * 0xBF58476D1CE4E5B9u;
+  return static_cast<uint32_t>((i ^ i >> 31) * 0x94D049BB133111EBu >> 32);
+}
+
+void fill_quantised(WeightState& w, const kn::Exec& exec) {
+  QuantMatrix m;
+  m.rows = w.spec.padded_rows;
+  m.cols = w.spec.cols();
+  m.group = w.group;
+  m.bits = w.bits;
+  m.q.resize(static_cast<size_t>(m.rows * m.cols));
+  const uint32_t range = w.bits == 8 ? 255 : 15;
+  for (size_t i = 0; i < m.q.size(); ++i)
+    m.q[i] = static_cast<int8_t>(static_cast<int>(mixed(i) % range) - static_cast<int>(range / 2));
+  m.scale.assign(static_cast<size_t>(m.rows * ((m.cols + m.group - 1) / m.group)), 0.04f / static_cast<float>(range));
+  kn::run(kn::PackQuantPanels{.q = m.q_view(), .scale = m.scale_view(), .dst = w.quant_panels, .bits = w.bits,
+                              .group = w.group}, exec);
+}
+
+void fill(Parameters& parameters, WeightState& w, const kn::Exec& exec) {
+  const int64_t rows = w.spec.padded_rows, cols = w.spec.cols();
+  std::vector<float> values(static_cast<size_t>(rows * cols));
+  const bool ones = w.spec.params.front().init == Init::ones;
+  for (size_t i = 0; i < values.size(); ++i)
+    values[i] = ones ? 1.0f : static_cast<float>(static_cast<int32_t>(mixed(i))) * (0.04f / 0x1p31f);
+  const View v = w.spec.role == Role::vector ? View(values.data(), DType::f32, {rows})
+                                             : View(values.data(), DType::f32, {rows, cols});
+  if (w.bits == 0) return parameters.set_compute(exec, w, v);
+  fill_quantised(w, exec);
+}
+
+}  // namespace
+
+ModelSpec bench_spec(const std::string& size, DType compute) {
+  for (const Size& s : kSizes) {
+    if (size != s.name) continue;
+    const Json hf = {{"architectures", {"LlamaForCausalLM"}}, {"hidden_size", s.hidden}, {"num_hidden_layers", s.layers},
+                     {"num_attention_heads", s.heads}, {"num_key_value_heads", s.kv_heads},
+                     {"intermediate_size", s.intermediate}, {"vocab_size", s.vocab},
+                     {"max_position_embeddings", 2048}, {"tie_word_embeddings", false}};
+    return make_model_spec(hf, compute, "[bench] " + size);
+  }
+  throw Error(Code::bug, "[bench] no shape named " + size);
+}
+
+std::unique_ptr<Model> made_up_model(const ModelSpec& spec, int bits, int64_t context, const kn::Exec& exec) {
+  auto model = std::make_unique<Model>(spec, Purpose::inference, context, exec);
+  std::vector<WeightState>& weights = model->parameters().all();
+  for (size_t i = 0; bits != 0 && i < weights.size(); ++i)
+    if (weights[i].spec.role == Role::linear) model->parameters().quantise(static_cast<int>(i), bits, 64);
+  model->allocate();
+  for (WeightState& w : model->parameters().all()) fill(model->parameters(), w, exec);
+  return model;
+}
+
+double decode_bytes(const Model& model) {
+  double bytes = 0;
+  for (const WeightState& w : model.parameters().all())
+    if (w.spec.multiplies()) bytes += static_cast<double>(w.bits ? w.quant_panels.bytes() : w.panels.bytes());
+  return bytes;
+}
+
+void MadeUpTokens::read(int64_t step, int64_t unit, Batch& out) const {
+  out.rows = rows;
+  out.seq = seq;
+  out.tokens.clear();
+  out.targets.clear();
+  for (int64_t i = 0; i < rows * seq; ++i) {
+    out.tokens.push_back(static_cast<int32_t>(mixed(static_cast<uint64_t>((step * 977 + unit) * rows * seq + i)) %
+                                              static_cast<uint32_t>(vocab)));
+    out.targets.push_back(static_cast<int32_t>((out.tokens.back() * 31 + 7) % vocab));
+  }
+  out.doc_starts.assign(static_cast<size_t>(rows), {0});
+}
+
+}  // namespace llmctl

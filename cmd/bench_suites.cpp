@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// Suites over whole models: a training step, prefill, decode, the price of the contract, serving.
+// Integer products are compared with the bf16 peak, the widest arithmetic that has a probe.
+#include <fmt/format.h>
+
+#include <chrono>
+#include <future>
+
+#include "cmd/bench.h"
+#include "core/base/signal.h"
+#include "core/engine/load.h"
+#include "core/train/run.h"
+
+namespace llmctl {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+TrainConfig step_config(int64_t sequences, int64_t seq, int64_t units, const std::string& accumulate, bool digest) {
+  TrainConfig c;
+  c.unit = {sequences, seq};
+  c.batch.units = units;
+  c.numerics = {"bf16", accumulate, digest};
+  return c;
+}
+
+// A trainer, the config it points to, and its steps so far.
+struct Stepper {
+  Stepper(TrainConfig config_, ModelSpec spec, const kn::Exec& exec)
+      : config(std::move(config_)),
+        source(config.unit.sequences, config.unit.seq_len, spec.config.vocab),
+        trainer(config, std::move(spec), exec) {
+    trainer.allocate();
+    trainer.model().initialise(1);
+  }
+  double step() {
+    stop_if_interrupted("bench");
+    const auto start = Clock::now();
+    trainer.step(source, steps++);
+    return seconds_since(start);
+  }
+  TrainConfig config;
+  MadeUpTokens source;
+  Trainer trainer;
+  int64_t steps = 0;
+};
+
+void train_step(Bench& bench, const std::string& size, int64_t sequences, int64_t seq) {
+  Stepper s(step_config(sequences, seq, 1, "fixed", true), bench_spec(size, DType::bf16), bench.exec);
+  const double seconds = bench.median([&] { s.step(); });
+  const double flops = training_flops_per_token(s.trainer.model().spec().config,
+                                                s.trainer.model().parameters().table(), seq);
+  bench.add(fmt::format("train {} bf16, step of {} x {}", size, sequences, seq),
+            static_cast<double>(sequences * seq) / seconds, "tokens/s", bench.peak(DType::bf16) / flops);
+}
+
+GenerationRequest request_of(int64_t prompt, int tokens, int64_t salt) {
+  GenerationRequest r;
+  for (int64_t i = 0; i < prompt; ++i) r.prompt.push_back(static_cast<int32_t>((salt * 131 + i * 37) % 1999 + 3));
+  r.sampling.temperature = 0;
+  r.sampling.max_tokens = tokens;
+  r.sampling.ignore_eos = true;
+  return r;
+}
+
+// Seconds from the first generated token to the last.
+double decode_seconds(GenerationEngine& engine, int tokens, int64_t salt) {
+  Clock::time_point first{};
+  const Completion done = complete(engine, request_of(8, tokens + 1, salt), [&](int32_t) {
+    if (first == Clock::time_point{}) first = Clock::now();
+    return !interrupted();
+  });
+  stop_if_interrupted("bench");
+  check(static_cast<int>(done.ids.size()) == tokens + 1, Code::bug, "[bench] ", done.ids.size(), " tokens came of ",
+        tokens + 1, " ", done.error);
+  return seconds_since(first);
+}
+
+struct Storage {
+  const char* name;
+  int bits;
+};
+constexpr Storage kStorages[] = {{"bf16", 0}, {"int8", 8}, {"int4", 4}};
+
+const char* inference_size(const Bench& bench) { return bench.quick ? "3M" : "124M"; }
+
+double seconds_of_crowd(GenerationEngine& engine, int clients, int tokens, int64_t salt) {
+  std::vector<std::promise<void>> ended(static_cast<size_t>(clients));
+  const auto start = Clock::now();
+  for (int c = 0; c < clients; ++c) {
+    GenerationRequest r = request_of(16, tokens, salt * 64 + c);
+    r.sink = [&, c](const TokenOut& t) {
+      if (t.finish != Finish::none) ended[static_cast<size_t>(c)].set_value();
+      return true;
+    };
+    engine.submit(std::move(r));
+  }
+  for (auto& e : ended) e.get_future().wait();
+  return seconds_since(start);
+}
+
+}  // namespace
+
+void bench_train(Bench& bench) {
+  train_step(bench, "3M", 8, 128);
+  if (!bench.quick) train_step(bench, "124M", 4, 256);
+}
+
+void bench_prefill(Bench& bench) {
+  const std::string size = inference_size(bench);
+  const int64_t tokens = 512;
+  for (const Storage& s : kStorages) {
+    const auto model = made_up_model(bench_spec(size, DType::bf16), s.bits, 1024, bench.exec);
+    const auto engine = make_engine(*model, {.context = 1024, .max_batch = 1}, bench.exec);
+    int64_t salt = 0;  // no prompt is seen twice: nothing comes from a prefix kept
+    const double seconds = bench.median([&] { complete(*engine, request_of(tokens, 1, ++salt)); });
+    // A third of training's FLOPs; the head sees one row, which is left out of account.
+    const double flops = training_flops_per_token(model->spec().config, model->parameters().table(), tokens) / 3;
+    bench.add(fmt::format("prefill {} {}, {} tokens", size, s.name, tokens), static_cast<double>(tokens) / seconds,
+              "tokens/s", bench.peak(DType::bf16) / flops);
+  }
+}
+
+void bench_decode(Bench& bench) {
+  const std::string size = inference_size(bench);
+  for (const Storage& s : kStorages) {
+    const auto model = made_up_model(bench_spec(size, DType::bf16), s.bits, 1024, bench.exec);
+    const auto engine = make_engine(*model, {.context = 1024, .max_batch = 1}, bench.exec);
+    std::vector<double> seconds;
+    for (int64_t i = 0; i < 3; ++i) seconds.push_back(decode_seconds(*engine, 64, i));
+    bench.add(fmt::format("decode {} {}, 64 tokens", size, s.name), 64 / median_of(seconds), "tokens/s",
+              bench.bandwidth() / decode_bytes(*model));
+  }
+}
+
+void bench_numerics(Bench& bench) {
+  struct Order {
+    const char* name;
+    int leaves;
+    const char* accumulate;
+    bool digest;
+  };
+  constexpr Order orders[] = {{"plain order (1 leaf, fp32 sums, no digest)", 1, "f32", false},
+                              {"8 leaves", 8, "f32", false},
+                              {"fixed-point gradients", 1, "fixed", false},
+                              {"digest", 1, "f32", true},
+                              {"the contract (all three)", 8, "fixed", true}};
+  const std::string size = bench.quick ? "3M" : "30M";
+  std::vector<std::unique_ptr<Stepper>> steppers;
+  for (const Order& o : orders) {
+    ModelSpec spec = bench_spec(size, DType::bf16);
+    Json hf = spec.hf;
+    hf["llmctl"]["leaves"] = {{"attention", o.leaves}, {"mlp", o.leaves}, {"vocab", o.leaves}};
+    spec = make_model_spec(hf, DType::bf16, "[bench] numerics");
+    steppers.push_back(std::make_unique<Stepper>(
+        step_config(bench.quick ? 2 : 4, bench.quick ? 128 : 256, 8, o.accumulate, o.digest), spec, bench.exec));
+  }
+  // In turns, so that what else the machine does falls on all alike.
+  std::vector<std::vector<double>> seconds(steppers.size());
+  for (auto& s : steppers) s->step();
+  for (int round = 0; round < (bench.quick ? 3 : 5); ++round)
+    for (size_t i = 0; i < steppers.size(); ++i) seconds[i].push_back(steppers[i]->step());
+  const double plain = median_of(seconds[0]);
+  for (size_t i = 0; i < steppers.size(); ++i) {
+    const double tokens = static_cast<double>(8 * steppers[i]->source.tokens());
+    bench.add(fmt::format("step {}: {}", size, orders[i].name), tokens / median_of(seconds[i]), "tokens/s",
+              tokens / plain);
+  }
+}
+
+void bench_serve(Bench& bench) {
+  const std::string size = bench.quick ? "3M" : "30M";
+  const int tokens = bench.quick ? 16 : 64;
+  const auto model = made_up_model(bench_spec(size, DType::bf16), 0, 512, bench.exec);
+  const auto engine = make_engine(*model, {.context = 512, .max_batch = 16}, bench.exec);
+  const double flops = training_flops_per_token(model->spec().config, model->parameters().table(), tokens) / 3;
+  int64_t salt = 0;
+  for (int clients : {1, 16}) {
+    const double seconds = bench.median([&] { seconds_of_crowd(*engine, clients, tokens, ++salt); });
+    // Weights are read once a step for all clients; the arithmetic is done for each.
+    const double limit = std::min(clients * bench.bandwidth() / decode_bytes(*model), bench.peak(DType::bf16) / flops);
+    bench.add(fmt::format("serve {} bf16, {} client{}", size, clients, clients > 1 ? "s" : ""), clients * tokens / seconds,
+              "tokens/s", limit);
+  }
+}
+
+}  // namespace llmctl

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// `llmctl train CONFIG`: pre-training into a run folder.
+#include <fmt/format.h>
+
+#include "cmd/commands.h"
+#include "cmd/training.h"
+#include "parallel/plan.h"
+
+namespace llmctl {
+namespace {
+
+struct TrainOptions {
+  TrainConfig config;
+  std::unique_ptr<ConfigFlags> flags;
+  std::string file, run;
+  bool resume = false, plan = false;
+  int64_t stop_after = 0;
+};
+
+// The config of a run that is resumed is the run's own; a file or flags beside it may only repeat it.
+void resolve(TrainOptions& o) {
+  if (!o.resume || !o.file.empty()) return o.flags->resolve(o.file);
+  check(fs::exists(fs::path(o.run) / "run.json"), Code::input, "[train] ", o.run, " holds no run to resume");
+  const Json json = read_json(fs::path(o.run) / "run.json");
+  check(json.is_object() && json.contains("config"), Code::input, "[train] ", o.run, "/run.json has no config");
+  const fs::path copy = fs::temp_directory_path() / fmt::format("llmctl-resume-{}.json", digest_of(o.run).hex());
+  write_file(copy, json["config"].dump(), true);
+  o.flags->resolve(copy.string());
+  fs::remove(copy);
+}
+
+int print_plan(const TrainingJob& job, const Runtime& runtime, const Common& common) {
+  const std::vector<MemoryLine> plan = plan_here(job.inputs.config, job.inputs.spec, runtime.exec);
+  Json lines = Json::array();
+  std::string text;
+  for (const MemoryLine& line : plan) {
+    lines.push_back({{"what", line.what}, {"bytes", line.bytes}});
+    text += fmt::format("{:<32} {}\n", line.what, human_bytes(line.bytes));
+  }
+  const int64_t total = total_bytes(plan);
+  print_result(common, {{"memory", lines}, {"bytes", total}}, text + fmt::format("{:<32} {}", "total", human_bytes(total)));
+  return 0;
+}
+
+int train(TrainOptions& o, Common& common) {
+  resolve(o);
+  Runtime runtime(common);
+  check(!o.run.empty() || o.plan, Code::usage, "[train] name the run's folder with --run");
+  const auto job = make_training_job(o.config, fields_of(o.config).write(), o.run, common);
+  if (o.plan) return print_plan(*job, runtime, common);
+  job->inputs.resume = o.resume;
+  job->inputs.stop_after = o.stop_after;
+  const int64_t planned = total_bytes(plan_here(job->inputs.config, job->inputs.spec, runtime.exec));
+  const RunResult r = train_run(job->inputs, runtime.exec, common.log);
+  std::string text = fmt::format("{} steps, train loss {:.4f}", r.steps, r.train_loss);
+  if (r.validated) text += fmt::format(", validation loss {:.4f}", r.val_loss);
+  text += fmt::format(", {:.0f} tokens/s\nmodel: {}", r.tokens_per_second, (r.checkpoint / "model").string());
+  Json result = result_json(o.run, r);
+  result["planned_bytes"] = planned;
+  result["peak_rss"] = peak_resident_bytes();
+  print_result(common, result, text);
+  if (!r.interrupted) return 0;
+  common.log.line(fmt::format("stopped after step {}: continue with --resume", r.steps));
+  return static_cast<int>(Code::interrupted);
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, Common& common) {
+  auto o = std::make_shared<TrainOptions>();
+  app.add_option("CONFIG", o->file, "training config, JSON with comments");
+  app.add_option("--run", o->run, "folder of the run");
+  app.add_flag("--resume", o->resume, "continue the run from its last complete checkpoint");
+  app.add_flag("--plan", o->plan, "print the memory a step needs and stop");
+  app.add_option("--stop-after", o->stop_after, "save and stop after this many steps, as SIGINT would");
+  o->flags = std::make_unique<ConfigFlags>(app, common, fields_of(o->config));
+  examples(app, {"llmctl train train.json --run runs/first", "llmctl train --run runs/first --resume",
+                 "llmctl train train.json --run runs/big --optimizer.learning_rate 3e-4 --set batch.units=16"});
+  on_run(app, common, [o, &common] { return train(*o, common); });
+}
+
+}  // namespace llmctl

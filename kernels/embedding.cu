@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Embeddings on CUDA: a thread a column; backward walks the tokens in order, so that an element of
+// grad has one writer. Not yet run on a GPU.
+#include "kernels/embedding.h"
+#include "kernels/rows_device.h"
+
+namespace llmctl::kn {
+namespace {
+
+template <class T, class Y>
+__global__ void embed_forward(const int32_t* ids, const T* table, const int32_t* positions, const T* places,
+                              Y* out, int64_t size, int64_t d) {
+  const int64_t at = global_thread();
+  if (at >= size) return;
+  const int64_t t = at / d, i = at % d;
+  const float x = widen(table[ids[t] * d + i]);
+  put(out + at, positions ? x + widen(places[positions[t] * d + i]) : x);
+}
+
+template <class X, class G>
+__global__ void embed_backward(const int32_t* ids, const X* dx, G* grad, int64_t rows, int64_t d, float limit,
+                               int32_t* overflow) {
+  const int64_t i = global_thread();
+  if (i >= d) return;
+  for (int64_t t = 0; t < rows; ++t) add_grad(grad + ids[t] * d + i, widen(dx[t * d + i]), limit, overflow);
+}
+
+}  // namespace
+
+void launch(Cuda, const EmbedFwd& a, const Exec& ex) {
+  const int64_t size = a.out.size();
+  if (size == 0) return;
+  by_dtype(a.table, [&](auto* table) {
+    by_dtype(a.out, [&](auto* out) {
+      embed_forward<<<blocks_for(size, kThreads), kThreads, 0, stream_of(ex)>>>(
+          a.ids.as<int32_t>(), table, a.positions.as<int32_t>(),
+          static_cast<decltype(table)>(a.position_table.data), out, size, a.out.cols());
+    });
+  });
+  check_launch(EmbedFwd::kName);
+}
+
+void launch(Cuda, const EmbedBwd& a, const Exec& ex) {
+  const int64_t t = a.dx.rows(), d = a.dx.cols();
+  if (t == 0) return;
+  by_dtype(a.dx, [&](auto* dx) {
+    by_grad(a.grad, [&](auto* grad) {
+      embed_backward<<<blocks_for(d, kThreads), kThreads, 0, stream_of(ex)>>>(
+          a.ids.as<int32_t>(), dx, grad, t, d, fixed_limit(a.parts), a.overflow.as<int32_t>());
+    });
+  });
+  check_launch(EmbedBwd::kName);
+}
+
+}  // namespace llmctl::kn

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+// The contract, shown: one config, the same digests on any number of threads, any instruction set,
+// any grouping of units, after any stop and resume; and the same log-probabilities in training,
+// prefill and decode.
+#include <catch2/catch.hpp>
+#include <cstring>
+
+#include "core/engine/paged_engine.h"
+#include "core/models/score.h"
+#include "core/train/checkpoint.h"
+#include "tests/core/tiny_model.h"
+
+namespace llmctl {
+namespace {
+
+using test::Machine;
+
+struct Trace {
+  std::vector<std::string> steps;  // loss bits and digests
+};
+
+std::string line_of(const StepResult& r) {
+  uint64_t loss;
+  std::memcpy(&loss, &r.loss, 8);
+  return std::to_string(loss) + " " + r.batch.hex() + " " + r.gradient.hex() + " " + r.weights.hex();
+}
+
+// Steps [from, to) of a fresh or given trainer.
+void run_steps(Trainer& t, const BatchSource& source, int64_t from, int64_t to, Trace& trace) {
+  for (int64_t s = from; s < to; ++s) trace.steps.push_back(line_of(t.step(source, s)));
+}
+
+Trace train(const Json& hf, const TrainConfig& config, Machine& machine, int64_t steps = 10) {
+  const test::CountedTokens source(config.unit.sequences, config.unit.seq_len, 131);
+  Trainer trainer(config, test::tiny_spec(hf, config), machine.exec);
+  trainer.allocate();
+  trainer.model().initialise(config.seed);
+  Trace trace;
+  run_steps(trainer, source, 0, steps, trace);
+  return trace;
+}
+
+Trace train_with_resume(const Json& hf, const TrainConfig& config, Machine& machine, const fs::path& folder) {
+  const test::CountedTokens source(config.unit.sequences, config.unit.seq_len, 131);
+  Trace trace;
+  {
+    Trainer first(config, test::tiny_spec(hf, config), machine.exec);
+    first.allocate();
+    first.model().initialise(config.seed);
+    run_steps(first, source, 0, 7, trace);
+    save_checkpoint(folder, first.model(), {7, 0, "counted", ""}, 1, nullptr);
+  }
+  Trainer second(config, test::tiny_spec(hf, config), machine.exec);
+  second.allocate();
+  const auto checkpoint = latest_checkpoint(folder, 100, nullptr);
+  REQUIRE(checkpoint.has_value());
+  CHECK(load_checkpoint(*checkpoint, second.model(), machine.exec).step == 7);
+  run_steps(second, source, 7, 10, trace);
+  return trace;
+}
+
+fs::path temporary(const std::string& name) {
+  const fs::path p = fs::temp_directory_path() / ("llmctl-test-" + name + std::to_string(::getpid()));
+  fs::remove_all(p);
+  return p;
+}
+
+}  // namespace
+
+TEST_CASE("a run has the same bits on any machine and layout of this process", "[same-bits]") {
+  for (const char* compute : {"bf16", "f32"})
+    for (int leaves : {1, 4})
+      for (const Json& hf : {test::tiny_llama(leaves), test::tiny_gpt2(leaves)}) {
+        TrainConfig config = test::tiny_config(compute);
+        INFO(compute << " leaves " << leaves << " " << hf["architectures"].dump());
+        Machine two(2);
+        const Trace reference = train(hf, config, two);
+        REQUIRE(reference.steps.size() == 10);
+        CHECK(reference.steps.front() != reference.steps.back());
+        for (kn::Isa isa : kn::supported_isas())
+          for (int threads : {1, 3}) {
+            INFO(kn::name_of(isa) << " " << threads << " threads");
+            Machine machine(threads, isa);
+            CHECK(train(hf, config, machine, threads == 1 ? 10 : 2).steps.back() ==
+                  reference.steps[threads == 1 ? 9 : 1]);
+          }
+        for (int64_t per_pass : {2, 8}) {
+          INFO(per_pass << " units per pass");
+          TrainConfig grouped = config;
+          grouped.parallel.units_per_pass = per_pass;
+          CHECK(train(hf, grouped, two).steps == reference.steps);
+        }
+        TrainConfig recompute = config;
+        recompute.parallel.recompute = "block";
+        CHECK(train(hf, recompute, two).steps == reference.steps);
+        const fs::path folder = temporary("resume");
+        CHECK(train_with_resume(hf, config, two, folder).steps == reference.steps);
+        fs::remove_all(folder);
+      }
+}
+
+TEST_CASE("leaves change the order, and are meant to", "[same-bits]") {
+  const TrainConfig config = test::tiny_config();
+  Machine machine;
+  CHECK(train(test::tiny_llama(1), config, machine, 1).steps != train(test::tiny_llama(4), config, machine, 1).steps);
+}
+
+// Run by hand (test_core "[write-golden]") when the contract's version changes, and only then.
+TEST_CASE("write the golden digests", "[.write-golden]") {
+  Json golden = Json::object();
+  for (const char* compute : {"bf16", "f32"})
+    for (const char* name : {"llama", "gpt2"}) {
+      Machine machine;
+      golden[std::string(name) + "-" + compute] =
+          train(name == std::string("llama") ? test::tiny_llama(4) : test::tiny_gpt2(4), test::tiny_config(compute),
+                machine)
+              .steps;
+    }
+  write_file("tests/golden/digests.json", golden.dump(1) + "\n", true);
+}
+
+TEST_CASE("golden digests of a short run", "[same-bits][golden]") {
+  // Committed: a change of bits is a change of the contract's version (NUMERICS).
+  const Json golden = read_json("tests/golden/digests.json");
+  for (const char* compute : {"bf16", "f32"})
+    for (const char* name : {"llama", "gpt2"})
+      for (kn::Isa isa : kn::supported_isas()) {
+        INFO(name << " " << compute << " " << kn::name_of(isa));
+        Machine machine(2, isa);
+        const Trace t = train(name == std::string("llama") ? test::tiny_llama(4) : test::tiny_gpt2(4),
+                              test::tiny_config(compute), machine);
+        CHECK(golden[std::string(name) + "-" + compute].get<std::vector<std::string>>() == t.steps);
+      }
+}
+
+namespace {
+
+std::vector<float> logprobs_of(GenerationEngine& engine, const std::vector<int32_t>& tokens) {
+  std::vector<float> out;
+  GenerationRequest r;
+  r.prompt = tokens;
+  r.sampling.max_tokens = 0;
+  r.sampling.prompt_logprobs = true;
+  std::mutex mutex;
+  std::condition_variable done;
+  bool ended = false;
+  r.sink = [&](const TokenOut& t) {
+    std::lock_guard lock(mutex);
+    if (t.from_prompt) out.push_back(t.logprob);
+    if (t.finish != Finish::none) ended = true, done.notify_one();
+    return true;
+  };
+  engine.submit(r);
+  std::unique_lock lock(mutex);
+  done.wait(lock, [&] { return ended; });
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("log-probabilities are equal in training, prefill, pieces and decode", "[same-bits]") {
+  for (const char* compute : {"bf16", "f32"})
+    for (const Json& hf : {test::tiny_llama(4), test::tiny_gpt2(1)}) {
+      INFO(compute << " " << hf["architectures"].dump());
+      Machine machine(2);
+      TrainConfig config = test::tiny_config(compute);
+      Model model(test::tiny_spec(hf, config), Purpose::training, 640, machine.exec);
+      model.allocate();
+      model.initialise(3);
+      std::vector<int32_t> tokens, targets;
+      for (int i = 0; i < 301; ++i) tokens.push_back((i * i * 7 + i / 5) % 131);
+      for (size_t i = 1; i < tokens.size(); ++i) targets.push_back(tokens[i]);
+      targets.push_back(-1);
+      Scorer scorer(model, 301, machine.exec);
+      scorer.batch().add_row(tokens, targets, std::vector<int32_t>{0});
+      const View loss = scorer.losses();
+      std::vector<float> expected;
+      for (int i = 0; i < 300; ++i) expected.push_back(-loss.as<float>()[i]);
+      for (int64_t piece : {301, 7, 1}) {
+        INFO("pieces of " << piece);
+        EngineOptions options{.context = 400, .max_batch = 1, .step_tokens = piece};
+        const auto engine = make_engine(model, options, machine.exec);
+        CHECK(logprobs_of(*engine, tokens) == expected);
+      }
+      EngineOptions crowd{.context = 400, .max_batch = 16, .step_tokens = 33};
+      const auto engine = make_engine(model, crowd, machine.exec);
+      for (int i = 0; i < 15; ++i) {
+        GenerationRequest other;
+        other.prompt.assign(static_cast<size_t>(3 + 17 * i), i);
+        other.sampling.max_tokens = 40;
+        other.sink = [](const TokenOut&) { return true; };
+        engine->submit(other);
+      }
+      CHECK(logprobs_of(*engine, tokens) == expected);
+    }
+}
+
+}  // namespace llmctl

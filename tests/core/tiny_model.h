@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Small models and synthetic data for tests of core.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/train/trainer.h"
+#include "kernels/random.h"
+
+namespace llmctl::test {
+
+inline Json tiny_llama(int leaves = 1) {
+  return {{"architectures", {"LlamaForCausalLM"}},
+          {"hidden_size", 64},
+          {"intermediate_size", 160},
+          {"num_hidden_layers", 2},
+          {"num_attention_heads", 4},
+          {"num_key_value_heads", 2},
+          {"head_dim", 16},
+          {"vocab_size", 131},
+          {"max_position_embeddings", 640},
+          {"rms_norm_eps", 1e-5},
+          {"tie_word_embeddings", true},
+          {"llmctl", {{"leaves", {{"attention", leaves}, {"mlp", leaves}, {"vocab", leaves}}}}}};
+}
+
+inline Json tiny_gpt2(int leaves = 1) {
+  return {{"architectures", {"GPT2LMHeadModel"}},
+          {"n_embd", 48},
+          {"n_layer", 2},
+          {"n_head", 3},
+          {"vocab_size", 131},
+          {"n_positions", 640},
+          {"llmctl", {{"leaves", {{"attention", leaves}, {"mlp", leaves}, {"vocab", leaves}}}}}};
+}
+
+// Tokens from a counter, three documents a row.
+struct CountedTokens final : BatchSource {
+  CountedTokens(int64_t rows, int64_t seq, int32_t vocab) : rows_(rows), seq_(seq), vocab_(vocab) {}
+  void read(int64_t step, int64_t unit, Batch& out) const override {
+    out.rows = rows_;
+    out.seq = seq_;
+    out.tokens.clear();
+    out.targets.clear();
+    out.doc_starts.clear();
+    const kn::RandomKey key{7, static_cast<uint32_t>(step), static_cast<uint32_t>(unit)};
+    for (int64_t r = 0; r < rows_; ++r) {
+      const auto second = static_cast<int32_t>(1 + (r * 7) % (seq_ / 2)), third = static_cast<int32_t>(seq_ - 3);
+      out.doc_starts.push_back({0, second, third});
+      for (int64_t i = 0; i < seq_; ++i) {
+        const auto at = static_cast<uint64_t>(r * (seq_ + 1) + i);
+        auto token = [&](uint64_t n) {  // mostly predictable, so that there is something to learn
+          return static_cast<int32_t>((n % 5 == 0 ? kn::random_words(key, n).word[0] : n * 3) % static_cast<uint32_t>(vocab_));
+        };
+        out.tokens.push_back(token(at));
+        out.targets.push_back(i + 1 == second || i + 1 == third ? -1 : token(at + 1));
+      }
+    }
+  }
+  std::string digest() const override { return "counted"; }
+  int64_t tokens() const override { return 1 << 20; }
+
+ private:
+  int64_t rows_, seq_;
+  int32_t vocab_;
+};
+
+inline TrainConfig tiny_config(const std::string& compute = "bf16") {
+  TrainConfig c;
+  c.unit = {2, 37};
+  c.batch.units = 8;
+  c.optimizer.learning_rate = 3e-3;
+  c.schedule.steps = 12;
+  c.schedule.warmup_steps = 2;
+  c.numerics.compute = compute;
+  return c;
+}
+
+inline ModelSpec tiny_spec(const Json& hf, const TrainConfig& c) {
+  return make_model_spec(hf, c.numerics.compute == "bf16" ? DType::bf16 : DType::f32, "[test]");
+}
+
+// Threads and instruction set of one test run.
+struct Machine {
+  explicit Machine(int threads = 2, kn::Isa isa = kn::supported_isas().front()) : pool(threads) {
+    exec.isa = isa;
+    exec.pool = &pool;
+  }
+  kn::ThreadPool pool;
+  kn::Exec exec;
+};
+
+}  // namespace llmctl::test

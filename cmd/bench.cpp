@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 
 #include "cmd/commands.h"
@@ -74,6 +75,9 @@ std::string text_of(const std::vector<BenchRow>& rows) {
 
 int bench(const std::vector<std::string>& suites, bool quick, Common& common) {
   Runtime runtime(common);
+  double load = 0;
+  if (::getloadavg(&load, 1) == 1 && load > 0.5 * usable_cpus())
+    common.log.warning(fmt::format("the machine is busy (load {:.1f}): figures and limits will be low and uneven", load));
   Bench b(runtime.exec, common.log, quick);
   for (const std::string& name : suites) {
     const auto* suite = std::find_if(std::begin(kSuites), std::end(kSuites), [&](const Suite& s) { return name == s.name; });
@@ -88,7 +92,8 @@ int bench(const std::vector<std::string>& suites, bool quick, Common& common) {
                     {"limit", r.limit > 0 ? Json(r.limit) : Json(nullptr)},
                     {"of_limit", r.limit > 0 ? Json(r.value / r.limit) : Json(nullptr)}});
   print_result(common,
-               {{"rows", rows}, {"isa", kn::name_of(runtime.exec.isa)}, {"threads", runtime.pool->threads()}, {"quick", quick}},
+               {{"rows", rows}, {"isa", kn::name_of(runtime.exec.isa)}, {"threads", runtime.pool->threads()}, {"quick", quick},
+                {"load", load}},
                text_of(b.rows()));
   return 0;
 }

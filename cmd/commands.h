@@ -34,7 +34,9 @@
 #define LLMCTL_COMMANDS(row)                                       \
   row(completion, "print a completion script for bash, zsh or fish") \
   row(chat, "talk to a model in the terminal") \
+  row(evaluate, "perplexity, bits per byte and named tasks of a model") \
   row(generate, "continue a prompt") \
+  row(quantize, "weights in 8 or 4 bits, compressed-tensors layout") \
   row(reproduce, "replay a run and compare it step by step, bit for bit") \
   row(serve, "the HTTP server, OpenAI API") \
   row(tokenize, "train a tokenizer, encode, decode, pack") \

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pass over gradients and weights at the end of a step: norm, AdamW, and the digest of both
-// fused into it. Gradients are i64 fixed point (fixed.h) or f32.
+// fused into it. Gradients are f32, or i64 fixed point read as its value, integer * 2^-40 (fixed.h).
 //
 // Digest. Per tensor the sum mod 2^128 over logical tiles of 64 rows x 256 columns (a vector is
 // one row) of hash(key, tile, bits) (digest.h): order-free, so any cut on tile borders adds up.

@@ -20,6 +20,26 @@ int64_t status_line(const std::string& key) {
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Arenas are mapped in huge pages (core/tensor/arena.cpp).
+int64_t mapped_bytes(int64_t bytes) {
+  constexpr int64_t kHuge = int64_t{2} << 20;
+  return bytes < kHuge ? bytes : ceil_div(bytes, kHuge) * kHuge;
+}
+
+// The pass of core/models/score.h over a unit, dry: validation runs beside the trainer's memory.
+int64_t validation_bytes(Model& model, int64_t tokens, const kn::Exec& exec) {
+  Arena batch("validation batch"), scratch("validation", exec.device);
+  BatchBuilder builder(batch, tokens, BatchBuilder::default_pages(tokens));
+  builder.plan(tokens);
+  kn::Exec dry = exec;
+  dry.plan = true;
+  Ctx ctx{.exec = dry, .arena = scratch};
+  const View hidden = scratch.take(model.spec().compute, {tokens, model.spec().config.hidden});
+  model.decoder().forward(ctx, builder.batch(), hidden);
+  model.head().loss(ctx, hidden, builder.targets(), scratch.take(DType::f32, {tokens}));
+  return mapped_bytes(batch.peak()) + mapped_bytes(scratch.peak());
+}
+
 // The numbers of one stage's share, in bytes before ZeRO divides them.
 struct Share {
   int64_t states = 0;     // masters and moments
@@ -162,7 +182,10 @@ int64_t peak_resident_bytes() { return status_line("VmHWM"); }
 
 std::vector<MemoryLine> plan_here(const TrainConfig& config, const ModelSpec& spec, const kn::Exec& exec) {
   std::vector<MemoryLine> lines = {{"process", resident_bytes()}};
-  for (MemoryLine& line : Trainer(config, spec, exec).plan()) lines.push_back(std::move(line));
+  Trainer trainer(config, spec, exec);
+  for (const MemoryLine& line : trainer.plan()) lines.push_back({line.what, mapped_bytes(line.bytes)});
+  if (!config.data.validation.empty())
+    lines.push_back({"validation", validation_bytes(trainer.model(), config.unit.sequences * config.unit.seq_len, exec)});
   int64_t largest = 0;
   for (const Weight& w : spec.table())
     for (const Param& p : w.params)  // Conv1D tensors pass through a second copy to be turned

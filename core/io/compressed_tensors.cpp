@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/io/compressed_tensors.h"
 
+#include <bit>
 #include <cstring>
 
 namespace llmctl {
@@ -136,8 +137,17 @@ void append_quant_tensors(const std::string& module, const QuantMatrix& m, Quant
     const int64_t shape[2] = {m.rows, m.cols};
     out.push_back({module + ".weight_shape", View(keep(storage, shape, sizeof shape), DType::i64, {2})});
   }
+  std::vector<uint16_t> top;
+  for (float s : m.scale) {
+    const auto bits = std::bit_cast<uint32_t>(s);
+    if ((bits & 0xffffu) != 0) break;
+    top.push_back(static_cast<uint16_t>(bits >> 16));
+  }
+  const bool short_scales = top.size() == m.scale.size();
+  const void* scales = short_scales ? static_cast<const void*>(top.data()) : m.scale.data();
+  const DType dtype = short_scales ? DType::bf16 : DType::f32;
   out.push_back({module + ".weight_scale",
-                 View(keep(storage, m.scale.data(), m.scale.size() * 4), DType::f32, {m.rows, groups})});
+                 View(keep(storage, scales, m.scale.size() * (short_scales ? 2 : 4)), dtype, {m.rows, groups})});
 }
 
 }  // namespace llmctl

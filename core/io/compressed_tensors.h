@@ -41,7 +41,8 @@ struct QuantMatrix {
 bool is_quantised(const TensorStore& store, const std::string& module);
 QuantMatrix read_quant_matrix(const TensorStore& store, const std::string& module, const QuantScheme& scheme,
                               int64_t rows, int64_t cols);
-// The tensors of one matrix as files hold them; scales as f32 when exact is asked for, else bf16.
+// The tensors of one matrix as files hold them; scales in bf16 when all of them are exact there, else
+// f32.
 // Appends to `out`; data lives in `storage`.
 struct QuantStorage {
   std::vector<std::vector<std::byte>> blocks;

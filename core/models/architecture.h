@@ -36,6 +36,8 @@ int64_t config_int_or(const Json& hf, const char* key, int64_t fallback, const s
 double config_number_or(const Json& hf, const char* key, double fallback, const std::string& who);
 bool config_bool_or(const Json& hf, const char* key, bool fallback, const std::string& who);
 std::string config_string_or(const Json& hf, const char* key, const std::string& fallback, const std::string& who);
+// A float as the decimal a person wrote: 0.02f is 0.02.
+double shortest(float v);
 // Error{unsupported} unless hf[key] is absent, null or equal to `value`.
 void config_only(const Json& hf, const char* key, const Json& value, const std::string& who);
 

@@ -22,6 +22,8 @@ DecoderConfig read(const Json& hf, const std::string& who) {
   c.head_dim = c.hidden / c.heads;
   check(c.head_dim <= 256, Code::unsupported, who, ": head size ", c.head_dim, " is above 256");
   c.norm_eps = static_cast<float>(config_number_or(hf, "layer_norm_epsilon", 1e-5, who));
+  c.init_std = static_cast<float>(config_number_or(hf, "initializer_range", 0.02, who));
+  check(c.init_std >= 0, Code::input, who, ": initializer_range must not be negative");
   c.layer_norm = c.learned_positions = c.qkv_bias = c.output_bias = c.mlp_bias = true;
   c.tied = config_bool_or(hf, "tie_word_embeddings", true, who);
   const std::string act = config_string_or(hf, "activation_function", "gelu_new", who);
@@ -44,11 +46,12 @@ Json write(const DecoderConfig& c) {
           {"n_head", c.heads},
           {"vocab_size", c.vocab},
           {"n_positions", c.positions},
-          {"layer_norm_epsilon", static_cast<double>(c.norm_eps)},
+          {"layer_norm_epsilon", shortest(c.norm_eps)},
           {"activation_function", c.mlp == MlpKind::gelu_erf ? "gelu" : "gelu_new"},
           {"attn_pdrop", 0.0},
           {"embd_pdrop", 0.0},
           {"resid_pdrop", 0.0},
+          {"initializer_range", shortest(c.init_std)},
           {"tie_word_embeddings", c.tied}};
 }
 
@@ -76,33 +79,33 @@ void add_linear(Table& t, const std::string& name, const Param& p, kn::Leaves fo
 }
 
 Table table(const DecoderConfig& c) {
+  const float std = c.init_std, joins = c.residual_init_std();
   Table t;
   t.push_back(embedding_weight(c, "transformer.wte.weight"));
   t.back().params[0].aliases = {"wte.weight"};
   Weight positions;
   positions.name = "positions";
   positions.role = Role::table;
-  positions.params = {matrix_param("transformer.wpe.weight", c.positions, c.hidden, ShardDim::none, 0.02f)};
+  positions.params = {matrix_param("transformer.wpe.weight", c.positions, c.hidden, ShardDim::none, std)};
   positions.params[0].aliases = {"wpe.weight"};
   t.push_back(positions);
   const int64_t d = c.hidden, f = c.intermediate;
-  const float joins = 0.02f / __builtin_sqrtf(static_cast<float>(2 * c.layers));
   for (int64_t l = 0; l < c.layers; ++l) {
     const std::string in = fmt::format("blocks.{}.", l), hf = fmt::format("transformer.h.{}.", l);
     add_norm(t, in + "norm1", hf + "ln_1", d);
-    add_linear(t, in + "qkv", conv1d(hf + "attn.c_attn.weight", 3 * d, d, ShardDim::rows, 0.02f), kn::leaves_of(d),
+    add_linear(t, in + "qkv", conv1d(hf + "attn.c_attn.weight", 3 * d, d, ShardDim::rows, std), kn::leaves_of(d),
                {c.leaves_attention, 3, {d, d, d}});
     add_linear(t, in + "output", conv1d(hf + "attn.c_proj.weight", d, d, ShardDim::cols, joins),
                kn::leaves_of(d, c.leaves_attention), kn::leaves_of(d));
     add_norm(t, in + "norm2", hf + "ln_2", d);
-    add_linear(t, in + "up", conv1d(hf + "mlp.c_fc.weight", f, d, ShardDim::rows, 0.02f), kn::leaves_of(d),
+    add_linear(t, in + "up", conv1d(hf + "mlp.c_fc.weight", f, d, ShardDim::rows, std), kn::leaves_of(d),
                kn::leaves_of(f, c.leaves_mlp));
     add_linear(t, in + "down", conv1d(hf + "mlp.c_proj.weight", d, f, ShardDim::cols, joins),
                kn::leaves_of(f, c.leaves_mlp), kn::leaves_of(d));
   }
   add_norm(t, "final_norm", "transformer.ln_f", d);
   if (!c.tied) {
-    Weight head = linear_weight("head", {matrix_param("lm_head.weight", c.vocab, d, ShardDim::rows, 0.02f)},
+    Weight head = linear_weight("head", {matrix_param("lm_head.weight", c.vocab, d, ShardDim::rows, std)},
                                 kn::leaves_of(d), kn::leaves_of(c.padded_vocab(), c.leaves_vocab));
     head.padded_rows = c.padded_vocab();
     t.push_back(head);

@@ -38,6 +38,8 @@ DecoderConfig read(const Json& hf, const std::string& who) {
   config_only(hf, "hidden_act", "silu", who);
   config_only(hf, "rope_scaling", nullptr, who);
   config_only(hf, "pretraining_tp", 1, who);
+  c.init_std = static_cast<float>(config_number_or(hf, "initializer_range", 0.02, who));
+  check(c.init_std >= 0, Code::input, who, ": initializer_range must not be negative");
   check(c.heads % c.kv_heads == 0, Code::input, who, ": ", c.heads, " heads do not divide by ", c.kv_heads,
         " key-value heads");
   check(c.head_dim % 2 == 0, Code::input, who, ": head_dim ", c.head_dim, " is odd");
@@ -56,9 +58,10 @@ Json write(const DecoderConfig& c) {
           {"head_dim", c.head_dim},
           {"vocab_size", c.vocab},
           {"max_position_embeddings", c.positions},
-          {"rms_norm_eps", static_cast<double>(c.norm_eps)},
+          {"rms_norm_eps", shortest(c.norm_eps)},
           {"rope_theta", c.rope_theta},
           {"hidden_act", "silu"},
+          {"initializer_range", shortest(c.init_std)},
           {"tie_word_embeddings", c.tied},
           {"attention_bias", c.qkv_bias},
           {"mlp_bias", c.mlp_bias}};
@@ -68,22 +71,21 @@ Table table(const DecoderConfig& c) {
   Table t;
   t.push_back(embedding_weight(c, "model.embed_tokens.weight"));
   const int64_t d = c.hidden, q = c.attention_width(), kv = c.kv_width(), f = c.intermediate;
-  // GPT-2's scaling of what joins the residual stream: 0.02 / sqrt(2 layers).
-  const float joins = 0.02f / __builtin_sqrtf(static_cast<float>(2 * c.layers));
+  const float std = c.init_std, joins = c.residual_init_std();
   for (int64_t l = 0; l < c.layers; ++l) {
     const std::string in = fmt::format("blocks.{}.", l), hf = fmt::format("model.layers.{}.", l);
     t.push_back(vector_weight(in + "norm1", hf + "input_layernorm.weight", d, Init::ones));
-    std::vector<Param> qkv = {matrix_param(hf + "self_attn.q_proj.weight", q, d, ShardDim::rows, 0.02f),
-                              matrix_param(hf + "self_attn.k_proj.weight", kv, d, ShardDim::rows, 0.02f),
-                              matrix_param(hf + "self_attn.v_proj.weight", kv, d, ShardDim::rows, 0.02f)};
+    std::vector<Param> qkv = {matrix_param(hf + "self_attn.q_proj.weight", q, d, ShardDim::rows, std),
+                              matrix_param(hf + "self_attn.k_proj.weight", kv, d, ShardDim::rows, std),
+                              matrix_param(hf + "self_attn.v_proj.weight", kv, d, ShardDim::rows, std)};
     t.push_back(linear_weight(in + "qkv", qkv, kn::leaves_of(d), {c.leaves_attention, 3, {q, kv, kv}}));
     if (c.qkv_bias) t.push_back(bias_weight(t.back()));
     std::vector<Param> o = {matrix_param(hf + "self_attn.o_proj.weight", d, q, ShardDim::cols, joins)};
     t.push_back(linear_weight(in + "output", o, kn::leaves_of(q, c.leaves_attention), kn::leaves_of(d)));
     if (c.output_bias) t.push_back(bias_weight(t.back()));
     t.push_back(vector_weight(in + "norm2", hf + "post_attention_layernorm.weight", d, Init::ones));
-    std::vector<Param> up = {matrix_param(hf + "mlp.gate_proj.weight", f, d, ShardDim::rows, 0.02f),
-                             matrix_param(hf + "mlp.up_proj.weight", f, d, ShardDim::rows, 0.02f)};
+    std::vector<Param> up = {matrix_param(hf + "mlp.gate_proj.weight", f, d, ShardDim::rows, std),
+                             matrix_param(hf + "mlp.up_proj.weight", f, d, ShardDim::rows, std)};
     t.push_back(linear_weight(in + "up", up, kn::leaves_of(d), {c.leaves_mlp, 2, {f, f, 0}}));
     if (c.mlp_bias) t.push_back(bias_weight(t.back()));
     std::vector<Param> down = {matrix_param(hf + "mlp.down_proj.weight", d, f, ShardDim::cols, joins)};
@@ -92,7 +94,7 @@ Table table(const DecoderConfig& c) {
   }
   t.push_back(vector_weight("final_norm", "model.norm.weight", d, Init::ones));
   if (!c.tied) {
-    Weight head = linear_weight("head", {matrix_param("lm_head.weight", c.vocab, d, ShardDim::rows, 0.02f)}, kn::leaves_of(d),
+    Weight head = linear_weight("head", {matrix_param("lm_head.weight", c.vocab, d, ShardDim::rows, std)}, kn::leaves_of(d),
                                 kn::leaves_of(c.padded_vocab(), c.leaves_vocab));
     head.padded_rows = c.padded_vocab();
     t.push_back(head);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/models/architecture.h"
 
+#include "core/base/config.h"
+
 namespace llmctl {
 
 const std::vector<Architecture>& architectures() {
@@ -57,6 +59,8 @@ std::string config_string_or(const Json& hf, const char* key, const std::string&
   check(it->is_string(), Code::input, who, ": ", key, " is not a string");
   return it->get<std::string>();
 }
+
+double shortest(float v) { return config_detail::shortest_double(v); }
 
 void config_only(const Json& hf, const char* key, const Json& value, const std::string& who) {
   auto it = hf.find(key);
@@ -124,6 +128,7 @@ Weight embedding_weight(const DecoderConfig& c, std::string file_name) {
   p.name = std::move(file_name);
   p.rows = c.vocab;
   p.cols = c.hidden;
+  p.init_std = c.init_std;
   p.shard = ShardDim::rows;
   w.params = {std::move(p)};
   return w;

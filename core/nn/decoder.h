@@ -21,9 +21,11 @@ struct DecoderConfig {
   double rope_theta = 10000.0;
   bool qkv_bias = false, output_bias = false, mlp_bias = false;
   bool tied = false;  // the head is the embedding
+  float init_std = 0.02f;  // of matrices; what joins the residual stream has init_std / sqrt(2 layers)
   // Leaves of the dimensions that can be sharded (NUMERICS rule 3).
   int leaves_attention = 1, leaves_mlp = 1, leaves_vocab = 1;
 
+  float residual_init_std() const { return init_std / __builtin_sqrtf(static_cast<float>(2 * layers)); }
   int64_t attention_width() const { return heads * head_dim; }
   int64_t kv_width() const { return kv_heads * head_dim; }
   int64_t padded_vocab() const {

@@ -113,8 +113,7 @@ double Trainer::accumulate(const BatchSource& source, int64_t step, StepResult& 
   }
   check(result.targets > 0, Code::input, "[train] step ", step, " has no target: every row is one token of a document");
   result.loss = tree_sum(losses.data(), static_cast<int64_t>(losses.size())) / static_cast<double>(result.targets);
-  const double fixed = config_.numerics.accumulate == "f32" ? 1.0 : kn::math::power_of_two64(-40);
-  return kn::math::power_of_two64(scale_exponent()) * fixed / static_cast<double>(result.targets);
+  return kn::math::power_of_two64(scale_exponent()) / static_cast<double>(result.targets);
 }
 
 StepResult Trainer::step(const BatchSource& source, int64_t step) {

@@ -40,7 +40,8 @@ class Trainer {
   Optimizer& optimizer() { return *optimizer_; }
   // Error{input} when a loss or gradient is not finite: before any weight has changed.
   StepResult step(const BatchSource& source, int64_t step);
-  // The gradient sums alone, without the update: mean loss in `result`; for tests.
+  // The gradient sums alone, without the update: mean loss in `result`. Returns what turns the sums
+  // (fixed point read as its value, kernels/fixed.h) into the mean gradient.
   double accumulate(const BatchSource& source, int64_t step, StepResult& result);
 
  private:

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small transformers models, random batches of packed documents, and their logits in PyTorch."""
+import lab
+
+lab.quiet_transformers()
+import numpy
+import torch
+import transformers
+from safetensors.numpy import save_file
+
+VOCAB = 131
+
+
+def llama(seed=0, **options):
+    torch.manual_seed(seed)
+    config = dict(vocab_size=VOCAB, hidden_size=64, intermediate_size=160, num_hidden_layers=2, num_attention_heads=4,
+                  num_key_value_heads=2, max_position_embeddings=512, rms_norm_eps=1e-5, rope_theta=10000.0)
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**config, **options}, attn_implementation="eager"))
+
+
+def gpt2(seed=0, **options):
+    torch.manual_seed(seed)
+    config = dict(vocab_size=VOCAB, n_embd=48, n_layer=2, n_head=3, n_positions=512, resid_pdrop=0.0, embd_pdrop=0.0,
+                  attn_pdrop=0.0, bos_token_id=0, eos_token_id=0)
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**{**config, **options}, attn_implementation="eager"))
+
+
+def shake(model, seed=1, spread=0.1):
+    """Moves every vector off its 0 or 1, so that biases and norm weights matter."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.ndim == 1:
+                p += spread * torch.randn(p.shape, generator=generator)
+    return model
+
+
+class Batches:
+    """tokens and targets (steps, units, rows, seq) and document starts (steps, units, rows, documents), -1 padded."""
+
+    def __init__(self, steps, units, rows, seq, documents=1, vocab=VOCAB, seed=3):
+        random = numpy.random.default_rng(seed)
+        shape = (steps, units, rows, seq)
+        self.tokens = random.integers(0, vocab, shape).astype(numpy.int32)
+        # Half of the tokens follow from the one before: something to learn.
+        follows = random.random(shape) < 0.5
+        self.tokens[..., 1:] = numpy.where(follows[..., 1:], (self.tokens[..., :-1] * 3 + 1) % vocab, self.tokens[..., 1:])
+        self.starts = numpy.full((steps, units, rows, documents), -1, numpy.int32)
+        for at in numpy.ndindex(shape[:3]):
+            later = numpy.sort(random.choice(numpy.arange(1, seq), documents - 1, replace=False))
+            self.starts[at] = numpy.concatenate([[0], later])
+        self.targets = numpy.full(shape, -1, numpy.int32)
+        self.targets[..., :-1] = self.tokens[..., 1:]
+        for at in numpy.ndindex(shape[:3]):  # a document's last token predicts nothing
+            self.targets[at][self.starts[at][1:] - 1] = -1
+
+    def save(self, path):
+        save_file({"tokens": self.tokens, "targets": self.targets, "starts": self.starts}, path)
+
+    def step(self, step):
+        """(rows, seq) tensors of one step: ids, targets, positions in the document, additive mask."""
+        ids, targets, starts = (torch.from_numpy(a[step].reshape(-1, a.shape[-1])).long()
+                                for a in (self.tokens, self.targets, self.starts))
+        seq = ids.shape[1]
+        document = torch.zeros_like(ids)
+        for row, row_starts in enumerate(starts):
+            for start in row_starts[1:]:
+                document[row, start:] += 1
+        first = torch.gather(starts, 1, document)
+        at = torch.arange(seq)
+        seen = (document[:, :, None] == document[:, None, :]) & (at[:, None] >= at[None, :])
+        mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[:, None]
+        return ids, targets, at[None, :] - first, mask
+
+
+def logits(model, ids, positions, mask):
+    return model(input_ids=ids, position_ids=positions, attention_mask=mask.to(model.dtype), use_cache=False).logits
+
+
+def loss_of(model, batch):
+    ids, targets, positions, mask = batch
+    return torch.nn.functional.cross_entropy(logits(model, ids, positions, mask).flatten(0, 1).float(), targets.flatten(),
+                                             ignore_index=-1)

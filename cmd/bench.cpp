@@ -64,9 +64,9 @@ double measure_bandwidth(const kn::Exec& exec) {
 }
 
 std::string text_of(const std::vector<BenchRow>& rows) {
-  std::string text = fmt::format("{:<44} {:>12} {:>12} {:<12} {:>8}\n", "case", "value", "limit", "unit", "of limit");
+  std::string text = fmt::format("{:<52} {:>12} {:>12} {:<12} {:>8}\n", "case", "value", "limit", "unit", "of limit");
   for (const BenchRow& r : rows)
-    text += fmt::format("{:<44} {:>12.4g} {:>12} {:<12} {:>8}\n", r.name, r.value,
+    text += fmt::format("{:<52} {:>12.4g} {:>12} {:<12} {:>8}\n", r.name, r.value,
                         r.limit > 0 ? fmt::format("{:.4g}", r.limit) : "-", r.unit,
                         r.limit > 0 ? fmt::format("{:.1f} %", 100 * r.value / r.limit) : "-");
   text.pop_back();

@@ -157,7 +157,14 @@ ConfigFlags::ConfigFlags(CLI::App& app, Common& common, Fields fields)
 
 void ConfigFlags::resolve(const std::string& file) {
   const std::string& path = file.empty() ? common_.config : file;
-  if (!path.empty()) fields_.read(read_json(path), path);
+  if (path.empty())
+    resolve(Json::object(), "");
+  else
+    resolve(read_json(path), path);
+}
+
+void ConfigFlags::resolve(const Json& object, const std::string& source) {
+  fields_.read(object, source);
   fields_.assign_environment();
   for (const std::string& set : common_.set) fields_.assign_set(set);
   for (size_t i = 0; i < options_.size(); ++i) {

@@ -68,6 +68,8 @@ class ConfigFlags {
   ConfigFlags& operator=(const ConfigFlags&) = delete;
   // File, environment, --set, flags, in this order. Error{input} from the file, else Error{usage}.
   void resolve(const std::string& file);
+  // The same over an object that `source` names.
+  void resolve(const Json& object, const std::string& source);
   // The resolved config: runs again as it is.
   Json write() const { return fields_.write(); }
 

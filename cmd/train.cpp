@@ -4,6 +4,7 @@
 
 #include "cmd/commands.h"
 #include "cmd/training.h"
+#include "core/base/op_times.h"
 #include "parallel/plan.h"
 
 namespace llmctl {
@@ -13,20 +14,18 @@ struct TrainOptions {
   TrainConfig config;
   std::unique_ptr<ConfigFlags> flags;
   std::string file, run;
-  bool resume = false, plan = false;
+  bool resume = false, plan = false, profile = false;
   int64_t stop_after = 0;
 };
 
 // The config of a run that is resumed is the run's own; a file or flags beside it may only repeat it.
 void resolve(TrainOptions& o) {
   if (!o.resume || !o.file.empty()) return o.flags->resolve(o.file);
-  check(fs::exists(fs::path(o.run) / "run.json"), Code::input, "[train] ", o.run, " holds no run to resume");
-  const Json json = read_json(fs::path(o.run) / "run.json");
-  check(json.is_object() && json.contains("config"), Code::input, "[train] ", o.run, "/run.json has no config");
-  const fs::path copy = fs::temp_directory_path() / fmt::format("llmctl-resume-{}.json", digest_of(o.run).hex());
-  write_file(copy, json["config"].dump(), true);
-  o.flags->resolve(copy.string());
-  fs::remove(copy);
+  const fs::path file = fs::path(o.run) / "run.json";
+  check(fs::exists(file), Code::input, "[train] ", o.run, " holds no run to resume");
+  const Json json = read_json(file);
+  check(json.is_object() && json.contains("config"), Code::input, "[train] ", file.string(), " has no config");
+  o.flags->resolve(json["config"], file.string());
 }
 
 int print_plan(const TrainingJob& job, const Runtime& runtime, const Common& common) {
@@ -42,6 +41,13 @@ int print_plan(const TrainingJob& job, const Runtime& runtime, const Common& com
   return 0;
 }
 
+// Validation and initialisation are ops too: shares are of the time in steps.
+void print_profile(const OpTimes& times, double seconds, Common& common) {
+  for (const OpTimes::Row& row : times.rows())
+    common.log.line(fmt::format("{:<20} {:>9} calls {:>9.3f} s {:>6.1f} %", row.op, row.calls, row.seconds,
+                                100 * row.seconds / seconds));
+}
+
 int train(TrainOptions& o, Common& common) {
   resolve(o);
   Runtime runtime(common);
@@ -51,7 +57,10 @@ int train(TrainOptions& o, Common& common) {
   job->inputs.resume = o.resume;
   job->inputs.stop_after = o.stop_after;
   const int64_t planned = total_bytes(plan_here(job->inputs.config, job->inputs.spec, runtime.exec));
+  OpTimes times;
+  if (o.profile) runtime.exec.trace = &times;
   const RunResult r = train_run(job->inputs, runtime.exec, common.log);
+  if (o.profile) print_profile(times, r.seconds, common);
   std::string text = fmt::format("{} steps, train loss {:.4f}", r.steps, r.train_loss);
   if (r.validated) text += fmt::format(", validation loss {:.4f}", r.val_loss);
   text += fmt::format(", {:.0f} tokens/s\nmodel: {}", r.tokens_per_second, (r.checkpoint / "model").string());
@@ -72,6 +81,7 @@ void add_train(CLI::App& app, Common& common) {
   app.add_option("--run", o->run, "folder of the run");
   app.add_flag("--resume", o->resume, "continue the run from its last complete checkpoint");
   app.add_flag("--plan", o->plan, "print the memory a step needs and stop");
+  app.add_flag("--profile", o->profile, "print the time spent in each kind of op");
   app.add_option("--stop-after", o->stop_after, "save and stop after this many steps, as SIGINT would");
   o->flags = std::make_unique<ConfigFlags>(app, common, fields_of(o->config));
   examples(app, {"llmctl train train.json --run runs/first", "llmctl train --run runs/first --resume",

@@ -48,47 +48,54 @@ namespace {
 constexpr int kSpins = 4000;
 }  // namespace
 
+// A job is (epoch, next task) in one word, so that a worker can only claim a task of the job whose
+// fields it has read: its compare-and-swap fails when the job has moved on. The caller waits for the
+// tasks, never for workers, so a worker that the system has put aside costs nothing.
 struct ThreadPool::State {
+  static constexpr uint64_t kClosed = 0xffffffffu;  // no task can be claimed while fields change
+
   std::vector<std::thread> workers;
   std::mutex mutex;
   std::condition_variable wake;
-  // A job is published by bumping `epoch` after the fields below are written.
-  std::atomic<uint64_t> epoch{0};
-  std::atomic<int64_t> next{0};
-  std::atomic<int> busy{0};
+  std::atomic<uint64_t> job{kClosed};  // epoch << 32 | next task
+  std::atomic<int64_t> done{0};
   std::atomic<bool> stop{false};
   std::atomic<int> parked{0};
-  int64_t n = 0;
-  void (*task)(void*, int64_t) = nullptr;
-  void* ctx = nullptr;
+  std::atomic<int64_t> n{0};
+  std::atomic<void (*)(void*, int64_t)> task{nullptr};
+  std::atomic<void*> ctx{nullptr};
 
-  void drain() {
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) task(ctx, i);
+  // Runs tasks of the open job until none is left; returns the word last seen.
+  uint64_t drain() {
+    uint64_t seen = job.load(std::memory_order_acquire);
+    for (;;) {
+      const uint64_t next = seen & kClosed;
+      const int64_t count = n.load(std::memory_order_acquire);
+      const auto body = task.load(std::memory_order_acquire);
+      void* const argument = ctx.load(std::memory_order_acquire);
+      if (next == kClosed || static_cast<int64_t>(next) >= count) return seen;
+      if (!job.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel)) continue;
+      body(argument, static_cast<int64_t>(next));
+      done.fetch_add(1, std::memory_order_release);
+      seen = job.load(std::memory_order_acquire);
+    }
   }
 
-  uint64_t wait_for(uint64_t seen) {
+  // Returns when the word is no longer `seen`.
+  void wait_for(uint64_t seen) {
     for (int i = 0; i < kSpins; ++i) {
-      uint64_t e = epoch.load(std::memory_order_acquire);
-      if (e != seen || stop.load(std::memory_order_relaxed)) return e;
+      if (job.load(std::memory_order_acquire) != seen || stop.load(std::memory_order_relaxed)) return;
       _mm_pause();
     }
     std::unique_lock lock(mutex);
     parked.fetch_add(1);
-    wake.wait(lock, [&] { return epoch.load() != seen || stop.load(); });
+    wake.wait(lock, [&] { return job.load() != seen || stop.load(); });
     parked.fetch_sub(1);
-    return epoch.load();
   }
 
   void work() {
     set_denormals_are_zero();
-    uint64_t seen = 0;
-    while (true) {
-      uint64_t e = wait_for(seen);
-      if (stop.load()) return;
-      seen = e;
-      drain();
-      busy.fetch_sub(1, std::memory_order_release);
-    }
+    while (!stop.load()) wait_for(drain());
   }
 };
 
@@ -115,20 +122,21 @@ void ThreadPool::run(int64_t n, void (*task)(void*, int64_t), void* ctx) {
     for (int64_t i = 0; i < n; ++i) task(ctx, i);
     return;
   }
-  s.n = n;
-  s.task = task;
-  s.ctx = ctx;
-  s.next.store(0, std::memory_order_relaxed);
-  s.busy.store(static_cast<int>(s.workers.size()), std::memory_order_relaxed);
-  s.epoch.fetch_add(1);  // sequentially consistent with parked: no wake-up is lost
+  check(n < static_cast<int64_t>(State::kClosed), Code::bug, "[threads] ", n, " tasks in one job");
+  const uint64_t epoch = (s.job.load(std::memory_order_relaxed) | State::kClosed) + 1;
+  // Release and acquire on the fields: who sees a new field also sees that the old job is closed.
+  s.job.store(epoch | State::kClosed);
+  s.n.store(n, std::memory_order_release);
+  s.task.store(task, std::memory_order_release);
+  s.ctx.store(ctx, std::memory_order_release);
+  s.done.store(0, std::memory_order_relaxed);
+  s.job.store(epoch);  // sequentially consistent with parked: no wake-up is lost
   if (s.parked.load() > 0) {
     std::lock_guard lock(s.mutex);
     s.wake.notify_all();
   }
   s.drain();
-  // Workers that have not arrived yet find no task left; every one must check in before the next
-  // job's fields are written.
-  for (int spins = 0; s.busy.load(std::memory_order_acquire) > 0; ++spins)
+  for (int spins = 0; s.done.load(std::memory_order_acquire) < n; ++spins)
     if (spins < kSpins)
       _mm_pause();
     else

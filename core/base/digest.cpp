@@ -3,6 +3,10 @@
 
 #include <xxhash.h>
 
+#include <fstream>
+#include <memory>
+#include <vector>
+
 namespace llmctl {
 
 Digest digest_of(const void* data, uint64_t bytes) {
@@ -10,9 +14,21 @@ Digest digest_of(const void* data, uint64_t bytes) {
   return {h.low64, h.high64};
 }
 
+// Through a buffer: a mapped file would count as memory of the process, gigabytes of it at a checkpoint.
 Digest digest_of_file(const fs::path& path) {
-  FileMap map(path);
-  return digest_of(map.data(), map.size());
+  const FileMap file(path);  // says what is wrong with the path
+  std::ifstream in(path, std::ios::binary);
+  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), XXH3_freeState);
+  check(state != nullptr && XXH3_128bits_reset(state.get()) == XXH_OK, Code::memory, "[digest] no memory for a state");
+  std::vector<char> buffer(size_t{1} << 20);
+  uint64_t total = 0;
+  while (in.read(buffer.data(), static_cast<std::streamsize>(buffer.size())), in.gcount() > 0) {
+    XXH3_128bits_update(state.get(), buffer.data(), static_cast<size_t>(in.gcount()));
+    total += static_cast<uint64_t>(in.gcount());
+  }
+  check(total == file.size(), Code::io, "[digest] ", path.string(), ": read ", total, " bytes of ", file.size());
+  const XXH128_hash_t h = XXH3_128bits_digest(state.get());
+  return {h.low64, h.high64};
 }
 
 std::string Digest::hex() const {

@@ -282,9 +282,10 @@ void PagedEngine::describe(const WantedRow& w, const float* logits, float lse, i
   const int top = w.sequence->request.sampling.top_logprobs;
   if (top < 0 && w.sample) return;
   out.logprob = logits[id] - lse;
+  if (top <= 0) return;
   std::vector<int32_t> ids(static_cast<size_t>(vocab_size()));
   for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i);
-  const size_t n = std::min(ids.size(), static_cast<size_t>(std::max(top, 0)));
+  const size_t n = std::min(ids.size(), static_cast<size_t>(top));
   std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(n), ids.end(), [&](int32_t a, int32_t b) {
     return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
   });

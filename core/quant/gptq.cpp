@@ -33,7 +33,7 @@ void regularise(std::vector<double>& h, int64_t k, double damping) {
 // h = R R^T with R upper triangular, in place (what stands below the diagonal is left over). False
 // when h is not positive definite.
 bool factor_upper(std::vector<double>& h, int64_t k, const kn::Exec& exec) {
-  constexpr int64_t kRows = 32;
+  constexpr int64_t kRows = 128;  // of one task: below that a barrier costs more than it gives
   double* a = h.data();
   for (int64_t j = k - 1; j >= 0; --j) {
     const double* row = a + j * k;
@@ -42,10 +42,14 @@ bool factor_upper(std::vector<double>& h, int64_t k, const kn::Exec& exec) {
     if (!(square > 0.0)) return false;
     const double pivot = __builtin_sqrt(square);
     a[j * k + j] = pivot;
-    kn::parallel_for(exec, (j + kRows - 1) / kRows, [&](int64_t task) {
+    const auto column = [&](int64_t task) {
       for (int64_t i = task * kRows; i < std::min(j, (task + 1) * kRows); ++i)
         a[i * k + j] = (a[i * k + j] - dot(a + i * k + j + 1, row + j + 1, after)) / pivot;
-    });
+    };
+    if (j <= kRows)
+      column(0);
+    else
+      kn::parallel_for(exec, (j + kRows - 1) / kRows, column);
   }
   return true;
 }

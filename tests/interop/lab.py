@@ -27,6 +27,9 @@ def skip(why):
 
 
 def need(*modules):
+    """Skips without them. Called before they are imported, it also keeps them from the network and from bars."""
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1",
+                      TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")
     missing = [m for m in modules if importlib.util.find_spec(m) is None]
     if missing:
         skip(f"no {', '.join(missing)} (pip install -r tests/interop/requirements.txt)")
@@ -122,9 +125,3 @@ class Server:
         request = urllib.request.Request(self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=600) as answer:
             return json.load(answer)
-
-
-def quiet_transformers():
-    """Before transformers is imported: no downloads, no bars."""
-    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1",
-                      TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false")

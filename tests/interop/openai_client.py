@@ -46,7 +46,7 @@ def check_chat(client, model):
             text += c.delta.content or ""
             roles += [c.delta.role] if c.delta.role else []
             reasons += [c.finish_reason] if c.finish_reason else []
-    expect(text == choice.message.content, "the streamed chat has the whole one's text")
+    expect(text == choice.message.content and text, "the streamed chat has the whole one's text, and there is some")
     expect(reasons == [choice.finish_reason] and roles == ["assistant"], "one role, one finish_reason")
     expect(usage is not None and usage == used, "the streamed usage is the whole one's")
     print("    " + repr(text[:100]))

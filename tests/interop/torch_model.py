@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small transformers models, random batches of packed documents, and their logits in PyTorch."""
-import lab
-
-lab.quiet_transformers()
 import numpy
 import torch
 import transformers

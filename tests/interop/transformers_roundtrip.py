@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders that `llmctl train` wrote, in transformers; folders that transformers wrote, in llmctl; token ids of both."""
 import pathlib
-import random
 
 import lab
 
@@ -12,6 +11,7 @@ from safetensors import safe_open
 
 import torch_model
 import transformers
+from corpus import write_corpus
 
 SEQ = 64
 LLAMA = {"architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2,
@@ -19,16 +19,6 @@ LLAMA = {"architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate
 GPT2 = {"architectures": ["GPT2LMHeadModel"], "n_embd": 48, "n_layer": 2, "n_head": 3, "n_positions": 128}
 TEXTS = ["Once upon a time,\nthere were 42 sailors.", "  Two spaces, a tab\tand\r\n CRLF", "caf\u00e9 na\u00efve \u4f60\u597d \U0001f600!",
          "don't we'll I'M", "", " ", "1234567 + 89 = 1234656", "<|endoftext|>", "x" * 300]
-
-
-def corpus(path):
-    """Sentences of a small grammar: every word is seen often, so that a few steps learn something."""
-    rng = random.Random(5)
-    words = [["the sailor", "a child", "my neighbour", "the old dog"], ["sees", "likes", "paints", "counts"],
-             ["7 boats", "the harbour", "a red kite", "42 stars"], ["today.", "at night!", "again?", "in the rain."]]
-    lines = [" ".join(rng.choice(w) for w in words) for _ in range(6000)]
-    path.write_text("\n\n".join("\n".join(lines[i:i + 20]) for i in range(0, len(lines), 20)))
-    return path
 
 
 def our_logits(args, model, batches, folder):
@@ -51,10 +41,21 @@ def compare_logits(figures, what, args, model, folder, limit, reference=None):
                     (ours - expected).abs().max().item(), limit)
 
 
+def compare_greedy(figures, what, args, model, tokens=40):
+    """Decoding with a KV cache on both sides."""
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(model, attn_implementation="eager", dtype="auto").eval()
+    prompt = torch.tensor([transformers.AutoTokenizer.from_pretrained(model)("the sailor sees")["input_ids"]])
+    expected = theirs.generate(prompt, do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, pad_token_id=0)
+    ours = lab.run_json(args.llmctl, "generate", model, "--prompt", "the sailor sees", "--temperature", "0",
+                        "--max-tokens", tokens, "--ignore-eos")["ids"]
+    figures.equal(f"{what}: {tokens} greedy tokens", ours, expected[0, prompt.shape[1]:].tolist())
+
+
 def compare_ids(figures, what, args, folder):
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     for text in TEXTS:
-        ours = lab.run_json(args.llmctl, "tokenize", "encode", "--tokenizer", folder, "--text", text)["ids"]
+        ours = lab.run_json(args.llmctl, "tokenize", "encode", "--tokenizer", folder, "--text", text,
+                            "--parse-special")["ids"]
         expected = theirs(text)["input_ids"]
         if ours != expected:
             figures.equal(f"{what}: ids of {text!r}", ours, expected)
@@ -64,7 +65,7 @@ def compare_ids(figures, what, args, folder):
 
 def trained_here(figures, args, folder):
     tokens, packed = folder / "tokenizer", folder / "packed"
-    text = corpus(folder / "text.txt")
+    text = write_corpus(folder / "text.txt")
     lab.run(args.llmctl, "tokenize", "train", text, "--vocab-size", "400", "--output", tokens, "--quiet")
     lab.run(args.llmctl, "tokenize", "pack", text, "--tokenizer", tokens, "--output", packed, "--quiet")
     compare_ids(figures, "tokenizer trained here", args, tokens)
@@ -80,15 +81,18 @@ def trained_here(figures, args, folder):
             what = f"{name} trained here in {compute}"
             compare_ids(figures, what, args, saved)
             compare_logits(figures, what, args, saved, folder, limit)
-            if compute == "bf16":  # the same bf16 weights, all arithmetic in f32: what rounding alone costs
+            if compute == "f32":
+                compare_greedy(figures, what, args, saved)
+            else:  # the same bf16 weights, all arithmetic in f32: what rounding alone costs
                 reference = transformers.AutoModelForCausalLM.from_pretrained(saved, attn_implementation="eager",
                                                                               dtype=torch.float32)
                 compare_logits(figures, f"{what}, against f32 arithmetic", args, saved, folder, limit, reference)
 
 
 def written_there(figures, args, folder):
-    models = {"llama": torch_model.llama(), "llama, untied, biases": torch_model.llama(tie_word_embeddings=False,
-              attention_bias=True, mlp_bias=True), "gpt2": torch_model.gpt2(), "gpt2, untied": torch_model.gpt2(tie_word_embeddings=False)}
+    models = {"llama": torch_model.llama(), "gpt2": torch_model.gpt2(),
+              "llama, tied": torch_model.llama(tie_word_embeddings=True, attention_bias=True, mlp_bias=True),
+              "gpt2, untied": torch_model.gpt2(tie_word_embeddings=False)}
     for name, model in models.items():
         torch_model.shake(model)
         for shard in ("5GB", "40KB"):

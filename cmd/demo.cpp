@@ -17,14 +17,14 @@ using Clock = std::chrono::steady_clock;
 
 struct DemoOptions {
   std::string folder = "demo";
-  int64_t steps = 1000, problems = 1000;
+  int64_t steps = 1500, problems = 1000;
   bool force = false;
 };
 
 // What the demo trains on and how. Arithmetic takes the larger share: it is the part that can be
 // checked exactly.
 constexpr uint64_t kSeed = 20261123, kHeldOutSeed = 1;
-constexpr CorpusMix kMix = {.story = 14, .arithmetic = 70, .passage = 6, .chat = 10};
+constexpr CorpusMix kMix = {.story = 8, .arithmetic = 78, .passage = 4, .chat = 10};
 constexpr uint64_t kTrainBytes = 8 << 20, kHeldOutBytes = 160 << 10, kCalibrationBytes = 200 << 10;
 constexpr int64_t kRequests = 6000;
 
@@ -32,21 +32,21 @@ std::string train_config(int64_t steps) {
   const Json config = {
       {"model",
        {{"architectures", {"LlamaForCausalLM"}},
-        {"hidden_size", 256},
-        {"intermediate_size", 704},
-        {"num_hidden_layers", 4},
-        {"num_attention_heads", 4},
-        {"num_key_value_heads", 2},
-        {"head_dim", 64},
+        {"hidden_size", 192},
+        {"intermediate_size", 512},
+        {"num_hidden_layers", 5},
+        {"num_attention_heads", 6},
+        {"num_key_value_heads", 6},
+        {"head_dim", 32},
         {"vocab_size", 1024},
         {"max_position_embeddings", 512},
         {"rms_norm_eps", 1e-5},
-        {"initializer_range", 0.04},
+        {"initializer_range", 0.06},
         {"tie_word_embeddings", true}}},
       {"data", {{"train", "packed/train"}, {"validation", "packed/held-out"}, {"tokenizer", "tokenizer"}}},
       {"unit", {{"sequences", 4}, {"seq_len", 256}}},
-      {"batch", {{"units", 2}}},
-      {"optimizer", {{"learning_rate", 3e-3}, {"beta2", 0.98}, {"weight_decay", 0.1}}},
+      {"batch", {{"units", 1}}},
+      {"optimizer", {{"learning_rate", 2e-3}, {"beta2", 0.98}, {"weight_decay", 0.1}}},
       {"schedule",
        {{"kind", "wsd"},
         {"steps", steps},
@@ -154,11 +154,12 @@ class Demo {
   }
 
   void quantize() {
-    for (const char* format : {"int8", "int4"})
-      quantized_.push_back(
-          verb(std::string("quantize ") + format,
-               {"quantize", model_, std::string("model-") + format, "--format", format, "--calibration",
-                "corpus/calibration.jsonl", "--evaluation", "corpus/held-out.jsonl"}));
+    const std::string held_out = "corpus/held-out.jsonl";
+    quantized_.push_back(verb("quantize int8", {"quantize", model_, "model-int8", "--format", "int8",
+                                                "--group-size", "64", "--evaluation", held_out}));
+    quantized_.push_back(
+        verb("quantize int4", {"quantize", model_, "model-int4", "--format", "int4", "--calibration",
+                               "corpus/calibration.jsonl", "--evaluation", held_out}));
   }
 
   void moderation() {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <new>
 
 #include "cmd/commands.h"
@@ -56,7 +57,7 @@ int run(CLI::App& app, Common& common, const std::vector<std::string>& typed) {
     std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
     app.parse(arguments);
   } catch (const CLI::CallForHelp&) {
-    print_text(leaf.help(path_of(leaf)));
+    print_text(leaf.help(leaf.get_parent() ? path_of(*leaf.get_parent()) : ""));
     return 0;
   } catch (const CLI::ParseError& e) {
     throw Error(Code::usage, usage_text(leaf, e, typed, words));
@@ -82,6 +83,9 @@ int guarded(int argc, char** argv) {
     return run(app, common, typed);
   } catch (const Error& e) {
     return fail(verb, static_cast<int>(e.code), e.what());
+  } catch (const std::filesystem::filesystem_error& e) {
+    return fail(verb, static_cast<int>(Code::io),
+                "[file] " + e.path1().string() + ": " + e.code().message() + "; is the place there and writable?");
   } catch (const std::bad_alloc&) {
     return fail(verb, static_cast<int>(Code::memory), "[memory] not enough memory");
   } catch (const std::exception& e) {

@@ -35,32 +35,41 @@ Range parse_range(const std::string& text, int64_t steps) {
   return r;
 }
 
+// null when absent, so that a damaged line differs instead of failing.
+const Json& field(const Json& object, const char* key) {
+  static const Json none = nullptr;
+  return object.is_object() && object.contains(key) ? object[key] : none;
+}
+
 std::vector<Json> read_metrics(const fs::path& run) {
   std::vector<Json> lines;
   ByteReader reader(run / "metrics.jsonl");
   std::string line;
   while (reader.line(line)) {
-    Json json = parse_json(line, (run / "metrics.jsonl").string());
-    check(json.is_object() && json.value("step", int64_t{-1}) == static_cast<int64_t>(lines.size()), Code::input,
+    Json json = parse_json(line, (run / "metrics.jsonl").string() + ":" + std::to_string(lines.size() + 1));
+    check(json.is_object() && field(json, "step") == static_cast<int64_t>(lines.size()), Code::input,
           "[reproduce] metrics.jsonl: line ", lines.size() + 1, " is not step ", lines.size());
     lines.push_back(std::move(json));
   }
+  check(!lines.empty(), Code::input, "[reproduce] ", (run / "metrics.jsonl").string(), ": no step in it");
   return lines;
 }
 
 // What differs first between a recorded line and the step just made, or "".
 std::string difference(const Json& recorded, const StepResult& r) {
-  const Json& d = recorded.at("digest");
-  if (d.value("batch", "") != r.batch.hex()) return "batch";
-  if (recorded.value("loss", 0.0) != r.loss) return "loss";
-  if (recorded.value("grad_norm", 0.0) != r.grad_norm) return "grad_norm";
-  if (!recorded.contains("tensors")) return "";
-  const Json& tensors = recorded.at("tensors");
+  const Json& d = field(recorded, "digest");
+  if (field(d, "batch") != r.batch.hex()) return "batch";
+  if (field(recorded, "loss") != r.loss) return "loss";
+  if (field(recorded, "grad_norm") != r.grad_norm) return "grad_norm";
+  if (!recorded.contains("tensors")) return "";  // numerics.digest was off
+  const Json& tensors = recorded["tensors"];
   for (size_t i = 0; i < r.tensors.size(); ++i) {
     Digest sum = r.tensors[i].gradient;
     sum += r.tensors[i].weights;
-    if (i >= tensors.size() || tensors[i] != sum.hex()) return r.tensors[i].name;
+    if (!tensors.is_array() || i >= tensors.size() || tensors[i] != sum.hex()) return r.tensors[i].name;
   }
+  if (field(d, "gradient") != r.gradient.hex()) return "gradient";
+  if (field(d, "weights") != r.weights.hex()) return "weights";
   return "";
 }
 
@@ -73,7 +82,7 @@ int reproduce(const ReproduceOptions& o, Common& common) {
   TrainConfig resolved = config;
   const auto job = make_training_job(config, fields_of(resolved).write(), run, common);
   const Json run_json = read_json(run / "run.json");
-  check(run_json.value("data_digest", "") == job->train->digest(), Code::input, "[reproduce] the data has digest ",
+  check(field(run_json, "data_digest") == job->train->digest(), Code::input, "[reproduce] the data has digest ",
         job->train->digest(), ", the run was on ", run_json.value("data_digest", ""));
   Trainer trainer(config, job->inputs.spec, runtime.exec);
   trainer.allocate();

@@ -23,7 +23,8 @@ double seconds_since(Clock::time_point start) {
 uint64_t size_of(const std::vector<fs::path>& inputs) {
   uint64_t bytes = 0;
   for (const fs::path& p : inputs) {
-    const bool plain = p != "-" && p.extension() != ".gz" && p.extension() != ".zst";
+    std::error_code ec;
+    const bool plain = p.extension() != ".gz" && p.extension() != ".zst" && fs::is_regular_file(p, ec);
     if (!plain) return 0;  // unknown until read
     bytes += fs::file_size(p);
   }

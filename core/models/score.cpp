@@ -14,9 +14,9 @@ constexpr int64_t kLogitRows = 64;  // planned for logits(): more rows are refus
 
 Scorer::Scorer(Model& model, int64_t max_tokens, const kn::Exec& exec)
     : model_(model), exec_(exec), fixed_("score batch"), scratch_("score"),
-      builder_(fixed_, max_tokens, BatchBuilder::default_pages(max_tokens)) {
+      builder_(fixed_, max_tokens, BatchBuilder::default_pages(max_tokens), model.spec().config.vocab) {
   fixed_.allocate();
-  builder_ = BatchBuilder(fixed_, max_tokens, BatchBuilder::default_pages(max_tokens));
+  builder_ = BatchBuilder(fixed_, max_tokens, BatchBuilder::default_pages(max_tokens), model.spec().config.vocab);
   kn::Exec dry = exec;
   dry.plan = true;
   builder_.plan(max_tokens);

@@ -5,7 +5,8 @@
 
 namespace llmctl {
 
-BatchBuilder::BatchBuilder(Arena& arena, int64_t max_tokens, int64_t pages) : pages_(pages) {
+BatchBuilder::BatchBuilder(Arena& arena, int64_t max_tokens, int64_t pages, int64_t vocab)
+    : pages_(pages), vocab_(vocab) {
   ids_ = arena.take(DType::i32, {max_tokens});
   positions_ = arena.take(DType::i32, {max_tokens});
   targets_ = arena.take(DType::i32, {max_tokens});
@@ -48,10 +49,18 @@ void BatchBuilder::add_document(int64_t begin, int64_t length) {
   group_pages_ += needed;
 }
 
+void BatchBuilder::check_ids(std::span<const int32_t> ids, bool target) const {
+  for (int32_t id : ids)
+    check(id < vocab_ && (id >= 0 || target), Code::input, "[batch] token id ", id, " is outside the model's vocabulary of ",
+          vocab_, ": the tokens are damaged or of another tokenizer");
+}
+
 void BatchBuilder::add_row(std::span<const int32_t> tokens, std::span<const int32_t> targets,
                            std::span<const int32_t> document_starts) {
   const int64_t begin = tokens_, n = static_cast<int64_t>(tokens.size());
   check(begin + n <= ids_.size(), Code::bug, "[batch] ", begin + n, " tokens, room for ", ids_.size());
+  check_ids(tokens, false);
+  check_ids(targets, true);
   std::memcpy(ids_.as<int32_t>() + begin, tokens.data(), tokens.size_bytes());
   if (!targets.empty()) std::memcpy(targets_.as<int32_t>() + begin, targets.data(), targets.size_bytes());
   int64_t at = 0;

@@ -12,13 +12,15 @@ namespace llmctl {
 class BatchBuilder {
  public:
   // Room for max_tokens tokens and for attention groups of `pages` pages (at least one document's).
-  BatchBuilder(Arena& arena, int64_t max_tokens, int64_t pages);
+  // `vocab`: what ids are checked against.
+  BatchBuilder(Arena& arena, int64_t max_tokens, int64_t pages, int64_t vocab);
   // Twice what documents of a page or more need; shorter ones are attended in more groups.
   static int64_t default_pages(int64_t tokens) { return (tokens + 31) / 32 * 2 + 2; }
 
   void clear();
   // Appends a row of tokens that begins a document and holds others from each of `document_starts`
-  // (ascending, within the row, 0 may stand or not). targets may be empty: none.
+  // (ascending, within the row, 0 may stand or not). targets may be empty: none. Error{input} for an
+  // id outside the vocabulary; a target below 0 is none.
   void add_row(std::span<const int32_t> tokens, std::span<const int32_t> targets,
                std::span<const int32_t> document_starts);
   // Shapes for a planning pass: `tokens` of whatever.
@@ -28,9 +30,10 @@ class BatchBuilder {
   View targets() const { return rows_view(targets_); }
 
  private:
+  void check_ids(std::span<const int32_t> ids, bool target) const;
   void add_document(int64_t begin, int64_t length);
   View rows_view(const View& whole) const;
-  int64_t pages_ = 0, tokens_ = 0, sequences_ = 0, table_entries_ = 0, group_pages_ = 0;
+  int64_t pages_ = 0, vocab_ = 0, tokens_ = 0, sequences_ = 0, table_entries_ = 0, group_pages_ = 0;
   View ids_, positions_, slots_, sequence_rows_, page_table_, targets_;
   TokenBatch batch_;
 };

@@ -33,7 +33,7 @@ void Trainer::place_batch() {
   const int64_t tokens = unit_tokens() * config_.parallel.units_per_pass;
   const int64_t pages = std::max(BatchBuilder::default_pages(tokens), BatchBuilder::default_pages(config_.unit.seq_len));
   batch_arena_.release(0);
-  builder_ = std::make_unique<BatchBuilder>(batch_arena_, tokens, pages);
+  builder_ = std::make_unique<BatchBuilder>(batch_arena_, tokens, pages, model_->spec().config.vocab);
 }
 
 std::vector<MemoryLine> Trainer::plan() const {

@@ -156,6 +156,8 @@ ConfigFlags::ConfigFlags(CLI::App& app, Common& common, Fields fields)
 }
 
 void ConfigFlags::resolve(const std::string& file) {
+  check(file.empty() || common_.config.empty(), Code::usage, "[config] both ", file, " and --config ", common_.config,
+        " are given: name one file");
   const std::string& path = file.empty() ? common_.config : file;
   if (path.empty())
     resolve(Json::object(), "");

@@ -17,14 +17,14 @@ using Clock = std::chrono::steady_clock;
 
 struct DemoOptions {
   std::string folder = "demo";
-  int64_t steps = 1500, problems = 1000;
+  int64_t steps = 2000, problems = 1000;
   bool force = false;
 };
 
 // What the demo trains on and how. Arithmetic takes the larger share: it is the part that can be
 // checked exactly.
 constexpr uint64_t kSeed = 20261123, kHeldOutSeed = 1;
-constexpr CorpusMix kMix = {.story = 8, .arithmetic = 78, .passage = 4, .chat = 10};
+constexpr CorpusMix kMix = {.story = 6, .arithmetic = 62, .passage = 4, .chat = 28};
 constexpr uint64_t kTrainBytes = 8 << 20, kHeldOutBytes = 160 << 10, kCalibrationBytes = 200 << 10;
 constexpr int64_t kRequests = 6000;
 

@@ -18,14 +18,35 @@ struct TrainOptions {
   int64_t stop_after = 0;
 };
 
+// Error{usage} when a field that decides bits is not what the run began with. What does not (passes,
+// recomputation, checkpoints, validation, where the data lies: its digest is compared) is free.
+void check_same_bits(TrainConfig& recorded, TrainConfig& now, const std::string& run) {
+  const Fields before = fields_of(recorded), after = fields_of(now);
+  for (size_t i = 0; i < before.all().size(); ++i) {
+    const std::string& path = before.all()[i].path;
+    auto within = [&](const char* group) { return path.starts_with(group); };
+    if (within("parallel.") || within("checkpoint.") || within("validation.") || within("data.")) continue;
+    const Json was = before.all()[i].to_json(), is = after.all()[i].to_json();
+    check(was == is, Code::usage, "[train] ", path, " is ", is.dump(), ", the run ", run, " began with ", was.dump(),
+          ": resume without it, or start another run");
+  }
+}
+
 // The config of a run that is resumed is the run's own; a file or flags beside it may only repeat it.
 void resolve(TrainOptions& o) {
-  if (!o.resume || !o.file.empty()) return o.flags->resolve(o.file);
   const fs::path file = fs::path(o.run) / "run.json";
-  check(fs::exists(file), Code::input, "[train] ", o.run, " holds no run to resume");
+  const bool exists = o.resume && fs::exists(file);
+  if (!o.resume || (!exists && !o.file.empty())) return o.flags->resolve(o.file);
+  check(exists, Code::input, "[train] ", o.run, " holds no run to resume");
   const Json json = read_json(file);
   check(json.is_object() && json.contains("config"), Code::input, "[train] ", file.string(), " has no config");
-  o.flags->resolve(json["config"], file.string());
+  if (o.file.empty())
+    o.flags->resolve(json["config"], file.string());
+  else
+    o.flags->resolve(o.file);
+  TrainConfig recorded;
+  fields_of(recorded).read(json["config"], file.string());
+  check_same_bits(recorded, o.config, o.run);
 }
 
 int print_plan(const TrainingJob& job, const Runtime& runtime, const Common& common) {
@@ -49,9 +70,10 @@ void print_profile(const OpTimes& times, double seconds, Common& common) {
 }
 
 int train(TrainOptions& o, Common& common) {
+  check(!o.run.empty() || o.plan, Code::usage, "[train] name the run's folder with --run");
+  check(o.stop_after >= 0, Code::usage, "[train] --stop-after ", o.stop_after, ": must not be negative");
   resolve(o);
   Runtime runtime(common);
-  check(!o.run.empty() || o.plan, Code::usage, "[train] name the run's folder with --run");
   const auto job = make_training_job(o.config, fields_of(o.config).write(), o.run, common);
   if (o.plan) return print_plan(*job, runtime, common);
   job->inputs.resume = o.resume;
@@ -63,7 +85,9 @@ int train(TrainOptions& o, Common& common) {
   if (o.profile) print_profile(times, r.seconds, common);
   std::string text = fmt::format("{} steps, train loss {:.4f}", r.steps, r.train_loss);
   if (r.validated) text += fmt::format(", validation loss {:.4f}", r.val_loss);
-  text += fmt::format(", {:.0f} tokens/s\nmodel: {}", r.tokens_per_second, (r.checkpoint / "model").string());
+  text += fmt::format(", {:.0f} tokens/s", r.tokens_per_second);
+  if (r.seconds == 0) text = fmt::format("all {} steps were done already", r.steps);
+  text += fmt::format("\nmodel: {}", (r.checkpoint / "model").string());
   Json result = result_json(o.run, r);
   result["planned_bytes"] = planned;
   result["peak_rss"] = peak_resident_bytes();

@@ -29,7 +29,7 @@ int64_t mapped_bytes(int64_t bytes) {
 // The pass of core/models/score.h over a unit, dry: validation runs beside the trainer's memory.
 int64_t validation_bytes(Model& model, int64_t tokens, const kn::Exec& exec) {
   Arena batch("validation batch"), scratch("validation", exec.device);
-  BatchBuilder builder(batch, tokens, BatchBuilder::default_pages(tokens));
+  BatchBuilder builder(batch, tokens, BatchBuilder::default_pages(tokens), model.spec().config.vocab);
   builder.plan(tokens);
   kn::Exec dry = exec;
   dry.plan = true;

@@ -51,13 +51,22 @@ Json typed_value(const Field& field, std::string_view text) {
   return list;
 }
 
+// Whole numbers in full: 1048576, not 1.04858e+06.
+std::string limit(double x) {
+  char text[64];
+  const bool whole = x == std::floor(x) && std::fabs(x) <= 1e12;
+  const auto end = whole ? std::to_chars(text, text + sizeof text, static_cast<int64_t>(x)).ptr
+                         : std::to_chars(text, text + sizeof text, x).ptr;
+  return std::string(text, end);
+}
+
 void check_limits(const Field& field, const Json& v) {
   if (v.is_array())
     for (const Json& item : v) check_limits(field, item);
   if (v.is_number()) {
     double x = v.get<double>();
-    check(x >= field.low && x <= field.high, Code::input, shown(v), " is outside ", field.low, " to ",
-          field.high);
+    check(x >= field.low && x <= field.high, Code::input, shown(v), " is outside ", limit(field.low), " to ",
+          limit(field.high));
   }
   if (!v.is_string() || field.allowed.empty()) return;
   auto text = v.get<std::string>();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/engine/load.h"
 
+#include <exception>
 #include <future>
 #include <mutex>
 
@@ -36,12 +37,18 @@ std::unique_ptr<GenerationEngine> make_engine(const fs::path& model, const Engin
 Completion complete(GenerationEngine& engine, GenerationRequest request, const std::function<bool(int32_t)>& each) {
   Completion done;
   std::promise<void> ended;
+  std::exception_ptr thrown;  // by each: the caller's own error, not the engine's
   request.sink = [&](const TokenOut& t) {
     const bool stopping = t.finish == Finish::stop && t.id >= 0;
     bool go_on = true;
     if (t.id >= 0 && !t.from_prompt && !stopping) {
       done.ids.push_back(t.id);
-      if (each) go_on = each(t.id);
+      try {
+        if (each && !thrown) go_on = each(t.id);
+      } catch (...) {
+        thrown = std::current_exception();
+      }
+      go_on = go_on && !thrown;
     }
     if (t.finish != Finish::none) {
       done.finish = t.finish;
@@ -52,6 +59,7 @@ Completion complete(GenerationEngine& engine, GenerationRequest request, const s
   };
   engine.submit(std::move(request));
   ended.get_future().wait();
+  if (thrown) std::rethrow_exception(thrown);
   return done;
 }
 

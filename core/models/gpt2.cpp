@@ -23,6 +23,7 @@ DecoderConfig read(const Json& hf, const std::string& who) {
   check(c.head_dim <= 256, Code::unsupported, who, ": head size ", c.head_dim, " is above 256");
   c.norm_eps = static_cast<float>(config_number_or(hf, "layer_norm_epsilon", 1e-5, who));
   c.init_std = static_cast<float>(config_number_or(hf, "initializer_range", 0.02, who));
+  check(c.norm_eps > 0, Code::input, who, ": layer_norm_epsilon must be positive");
   check(c.init_std >= 0, Code::input, who, ": initializer_range must not be negative");
   c.layer_norm = c.learned_positions = c.qkv_bias = c.output_bias = c.mlp_bias = true;
   c.tied = config_bool_or(hf, "tie_word_embeddings", true, who);

@@ -42,7 +42,8 @@ DecoderConfig read(const Json& hf, const std::string& who) {
   check(c.init_std >= 0, Code::input, who, ": initializer_range must not be negative");
   check(c.heads % c.kv_heads == 0, Code::input, who, ": ", c.heads, " heads do not divide by ", c.kv_heads,
         " key-value heads");
-  check(c.head_dim % 2 == 0, Code::input, who, ": head_dim ", c.head_dim, " is odd");
+  check(c.head_dim >= 2 && c.head_dim <= 256 && c.head_dim % 2 == 0, Code::input, who, ": head_dim ", c.head_dim,
+        ", expected an even number in 2..256");
   check(c.rope_theta > 0 && c.norm_eps > 0, Code::input, who, ": rope_theta and rms_norm_eps must be positive");
   return c;
 }

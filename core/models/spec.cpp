@@ -9,6 +9,7 @@ constexpr int kContractVersion = 1;
 
 int leaves_field(const Json& own, const char* key, int64_t width, const std::string& who) {
   const Json* leaves = own.contains("leaves") ? &own["leaves"] : nullptr;
+  check(!leaves || leaves->is_object(), Code::input, who, ": llmctl.leaves is not an object");
   if (!leaves || !leaves->contains(key)) return default_leaves(width);
   const int64_t n = config_int(*leaves, key, who + ": llmctl.leaves", 1, kn::Leaves::kMax);
   check((n & (n - 1)) == 0, Code::input, who, ": llmctl.leaves.", key, " ", n, " is not a power of two");

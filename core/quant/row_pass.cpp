@@ -10,13 +10,13 @@ namespace llmctl {
 
 RowPass::RowPass(Model& model, int64_t max_tokens, const kn::Exec& exec)
     : model_(model), exec_(exec), max_tokens_(max_tokens), fixed_("row pass batch"), scratch_("row pass"),
-      builder_(fixed_, max_tokens, BatchBuilder::default_pages(max_tokens)) {
+      builder_(fixed_, max_tokens, BatchBuilder::default_pages(max_tokens), model.spec().config.vocab) {
   check(max_tokens >= 1 && max_tokens <= model.context(), Code::usage, "[quant] rows of ", max_tokens,
         " tokens, the model's context is ", model.context());
   fixed_.take(DType::i32, {kLogitRows});
   fixed_.allocate();
   fixed_.release(0);
-  builder_ = BatchBuilder(fixed_, max_tokens, BatchBuilder::default_pages(max_tokens));
+  builder_ = BatchBuilder(fixed_, max_tokens, BatchBuilder::default_pages(max_tokens), model.spec().config.vocab);
   targets_ = fixed_.take(DType::i32, {kLogitRows});
   kn::Exec dry = exec;
   dry.plan = true;

@@ -52,12 +52,24 @@ std::vector<fs::path> checkpoints_of(const fs::path& run) {  // newest first
   return found;
 }
 
+// What a process that was killed while saving left behind. One process writes a run.
+void remove_unfinished(const fs::path& run) {
+  std::vector<fs::path> left;
+  for (const auto& e : fs::directory_iterator(run / "checkpoints"))
+    if (const std::string name = e.path().filename().string(); name.starts_with(".step-") && name.ends_with(".tmp"))
+      left.push_back(e.path());
+  std::error_code ignored;  // space is all they cost
+  for (const fs::path& path : left) fs::remove_all(path, ignored);
+}
+
 // What is wrong with a checkpoint, or "".
 std::string damage_of(const fs::path& checkpoint) {
   if (!fs::exists(checkpoint / "DONE")) return "it has no DONE: the save did not finish";
   try {
     const Json done = read_json(checkpoint / "DONE");
     check(done.is_object() && done.contains("files") && done["files"].is_object(), Code::input, "DONE is malformed");
+    for (const char* needed : {"state/optimizer.safetensors", "state/state.json"})
+      if (!done["files"].contains(needed)) return std::string("DONE does not name ") + needed;
     for (const auto& [name, digest] : done["files"].items()) {
       if (!fs::exists(checkpoint / name)) return name + " is missing";
       if (digest != digest_of_file(checkpoint / name).hex()) return name + " does not have the digest it was saved with";
@@ -97,9 +109,10 @@ fs::path save_checkpoint(const fs::path& run, const Model& model, const Checkpoi
     if (extra) extra(out.path() / "model");
     save_state(out.path() / "state", model, state);
     const Json done = {{"step", state.step}, {"files", digests_of(out.path())}};
+    write_file(out.path() / "DONE", done.dump(2) + "\n", true);  // the last file: the rename adds it with the rest
     out.commit();
-    write_file(final / "DONE", done.dump(2) + "\n", true);
   }
+  remove_unfinished(run);
   if (keep > 0) {
     const std::vector<fs::path> all = checkpoints_of(run);
     for (size_t i = static_cast<size_t>(keep); i < all.size(); ++i) fs::remove_all(all[i]);
@@ -133,13 +146,15 @@ CheckpointState load_checkpoint(const fs::path& checkpoint, Model& model, const 
   model.parameters().refresh(exec);
   const fs::path path = folder / "state.json";
   const Json json = read_json(path);
-  check(json.is_object() && json.contains("step") && json["step"].is_number_integer(), Code::input, "[checkpoint] ",
-        path.string(), ": no step");
+  auto has = [&](const char* key, auto is) { return json.is_object() && json.contains(key) && (json[key].*is)(); };
+  check(has("step", &Json::is_number_unsigned) && has("tokens", &Json::is_number_unsigned) &&
+            has("data_digest", &Json::is_string) && has("weights_digest", &Json::is_string),
+        Code::input, "[checkpoint] ", path.string(), ": needs step, tokens, data_digest and weights_digest");
   CheckpointState s;
   s.step = json["step"].get<int64_t>();
-  s.tokens = json.value("tokens", int64_t{0});
-  s.data_digest = json.value("data_digest", "");
-  s.weights_digest = json.value("weights_digest", "");
+  s.tokens = json["tokens"].get<int64_t>();
+  s.data_digest = json["data_digest"].get<std::string>();
+  s.weights_digest = json["weights_digest"].get<std::string>();
   return s;
 }
 

@@ -109,6 +109,7 @@ class Run {
       first_ = s.step;
       tokens_ = s.tokens;
       last_weights_ = s.weights_digest;
+      result_.steps = s.step;
       log_.line(fmt::format("resuming at step {} from {}", first_, from->string()));
       if (fs::exists(metrics)) cut_metrics(metrics, first_);
     } else {

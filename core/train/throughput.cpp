@@ -18,7 +18,9 @@ double training_flops_per_token(const DecoderConfig& c, const Table& table, int6
   return 6.0 * weights + attention;
 }
 
-double measure_peak(DType dtype, const kn::Exec& exec) {
+namespace {
+
+double probe(DType dtype, const kn::Exec& exec) {
   const int64_t tasks = exec.pool->threads();
   std::vector<float> sink(static_cast<size_t>(tasks));
   double best = 0;
@@ -33,6 +35,15 @@ double measure_peak(DType dtype, const kn::Exec& exec) {
     best = std::max(best, total / seconds);
   }
   return best;
+}
+
+}  // namespace
+
+// Products of bf16 are exact in fp32, so a CPU whose pair instruction is slower than its FMA has the
+// FMA's limit.
+double measure_peak(DType dtype, const kn::Exec& exec) {
+  const double f32 = probe(DType::f32, exec);
+  return dtype == DType::bf16 ? std::max(f32, probe(dtype, exec)) : f32;
 }
 
 }  // namespace llmctl

@@ -100,7 +100,8 @@ int dump_logits(const fs::path& folder, const FileBatches& source, const fs::pat
   return 0;
 }
 
-// Every parameter's slice of `part` (master or grad) under prefix + its file name.
+// Every parameter's slice of `part` (master or grad) under prefix + its file name; fixed point at 2^40
+// (kernels/fixed.h).
 void add_all(Dump& dump, Model& model, const std::string& prefix, View WeightState::*part, double scale,
              const kn::Exec& exec) {
   for (WeightState& w : model.parameters().all())
@@ -110,7 +111,7 @@ void add_all(Dump& dump, Model& model, const std::string& prefix, View WeightSta
       std::vector<float> values(static_cast<size_t>(whole.size()));
       for (size_t k = 0; k < values.size(); ++k)
         values[k] = static_cast<float>(
-            scale * (whole.dtype == DType::i64 ? static_cast<double>(whole.as<int64_t>()[k]) * 0x1p-40  // kernels/fixed.h
+            scale * (whole.dtype == DType::i64 ? static_cast<double>(whole.as<int64_t>()[k]) * 0x1p-40
                                                : static_cast<double>(whole.as<float>()[k])));
       const View out = dump.add(prefix + p.name, file_shape(p, w.spec.role, DType::f32));
       write_param(View(values.data(), DType::f32, {p.rows, p.cols}), p, DType::f32, out.data, exec);

@@ -75,7 +75,8 @@ def compare(figures, args, folder, options, bits, group, what):
         same = torch_model.logits(model, ids, positions, mask)
         errors = ((ours - same).norm(dim=-1) / same.norm(dim=-1)).flatten()
         # A sum in another order tips an input over the edge of its int8 step now and then: one token, a step.
-        figures.at_most(f"{what}: logits, PyTorch with int8 activations, relative, median token", errors.median().item(), 1e-5)
+        figures.at_most(f"{what}: logits, PyTorch with int8 activations, relative, median token",
+                        errors.median().item(), 1e-5)
         figures.at_most(f"{what}: the same, worst token", errors.max().item(), 0.02)
         figures.at_most(f"{what}: logits, transformers with whole activations, relative", relative(ours, whole), 0.03)
 

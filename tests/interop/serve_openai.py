@@ -45,11 +45,13 @@ def check_template(server, model):
     answer = {"role": "assistant", "content": " 1 + 2 = 3.\n"}
     system = {"role": "system", "content": "Be brief."}
     figures = lab.Figures()
-    for messages in ([hello], [system, hello], [system, hello, answer, hello], [hello, answer, {"role": "user", "content": ""}]):
+    empty = {"role": "user", "content": ""}
+    for messages in ([hello], [system, hello], [system, hello, answer, hello], [hello, answer, empty]):
         body = {"model": "small-chat", "messages": messages, "max_tokens": 1, "return_token_ids": True}
-        ids = server.post("/v1/chat/completions", body)["prompt_token_ids"]
+        ids = server.post("/v1/chat/completions", body)["choices"][0]["prompt_token_ids"]
         text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        figures.equal(f"prompt ids of {len(messages)} messages", ids, tokenizer(text, add_special_tokens=False)["input_ids"])
+        expected = tokenizer(text, add_special_tokens=False)["input_ids"]
+        figures.equal(f"prompt ids of {len(messages)} messages", ids, expected)
     return figures.failed
 
 

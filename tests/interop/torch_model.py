@@ -41,7 +41,8 @@ class Batches:
         self.tokens = random.integers(0, vocab, shape).astype(numpy.int32)
         # Half of the tokens follow from the one before: something to learn.
         follows = random.random(shape) < 0.5
-        self.tokens[..., 1:] = numpy.where(follows[..., 1:], (self.tokens[..., :-1] * 3 + 1) % vocab, self.tokens[..., 1:])
+        before, after = self.tokens[..., :-1], self.tokens[..., 1:]
+        self.tokens[..., 1:] = numpy.where(follows[..., 1:], (before * 3 + 1) % vocab, after)
         self.starts = numpy.full((steps, units, rows, documents), -1, numpy.int32)
         for at in numpy.ndindex(shape[:3]):
             later = numpy.sort(random.choice(numpy.arange(1, seq), documents - 1, replace=False))
@@ -76,5 +77,5 @@ def logits(model, ids, positions, mask):
 
 def loss_of(model, batch):
     ids, targets, positions, mask = batch
-    return torch.nn.functional.cross_entropy(logits(model, ids, positions, mask).flatten(0, 1).float(), targets.flatten(),
-                                             ignore_index=-1)
+    scores = logits(model, ids, positions, mask).flatten(0, 1).float()
+    return torch.nn.functional.cross_entropy(scores, targets.flatten(), ignore_index=-1)

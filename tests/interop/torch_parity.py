@@ -70,7 +70,8 @@ def compare(figures, what, model, args, folder):
     figures.at_most(f"{what}: loss, relative", abs(said["losses"][0] / losses[0] - 1), 1e-5)
     figures.at_most(f"{what}: losses of {STEPS} steps, relative",
                     max(abs(a / b - 1) for a, b in zip(said["losses"], losses)), 1e-4)
-    figures.at_most(f"{what}: gradient norms, relative", max(abs(a / b - 1) for a, b in zip(said["norms"], norms)), 1e-4)
+    figures.at_most(f"{what}: gradient norms, relative",
+                    max(abs(a / b - 1) for a, b in zip(said["norms"], norms)), 1e-4)
     worst(figures, f"{what}: gradients", {k[5:]: v for k, v in ours.items() if k.startswith("grad.")}, gradients, 1e-4)
     worst(figures, f"{what}: weights after {STEPS} AdamW steps",
           {k[7:]: v for k, v in ours.items() if k.startswith("weight.")},

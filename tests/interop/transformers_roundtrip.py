@@ -15,9 +15,12 @@ from corpus import write_corpus
 
 SEQ = 64
 LLAMA = {"architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2,
-         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128, "tie_word_embeddings": True}
+         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
+         "tie_word_embeddings": True}
 GPT2 = {"architectures": ["GPT2LMHeadModel"], "n_embd": 48, "n_layer": 2, "n_head": 3, "n_positions": 128}
-TEXTS = ["Once upon a time,\nthere were 42 sailors.", "  Two spaces, a tab\tand\r\n CRLF", "caf\u00e9 na\u00efve \u4f60\u597d \U0001f600!",
+TEXTS = ["Once upon a time,\nthere were 42 sailors.",
+         "  Two spaces, a tab\tand\r\n CRLF",
+         "caf\u00e9 na\u00efve \u4f60\u597d \U0001f600!",
          "don't we'll I'M", "", " ", "1234567 + 89 = 1234656", "<|endoftext|>", "x" * 300]
 
 

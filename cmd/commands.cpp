@@ -54,6 +54,7 @@ void build_app(CLI::App& root, Common& common) {
   root.formatter(std::make_shared<LineFormatter>());
   root.set_help_flag("-h,--help", "print this help");
   root.require_subcommand(0, 1);
+  root.option_defaults()->always_capture_default();
   add_version(root, common);
   for (const Command& command : kCommands) {
     CLI::App* app = root.add_subcommand(command.name, command.summary);

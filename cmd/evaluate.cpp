@@ -73,11 +73,11 @@ void add_evaluate(CLI::App& app, Common& common) {
   app.add_option("--input", o->evaluation.inputs, "held-out text: files, JSON lines, packed folders (repeatable)");
   app.add_option("--field", o->evaluation.field, "text field of JSON lines");
   app.add_option("--limit", o->evaluation.limit, "documents of the text, problems of a task; 0 for all")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   app.add_option("--context", o->evaluation.context, "tokens of a window, 0 for the model's context")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   app.add_option("--stride", o->evaluation.stride, "tokens between windows, 0 for no overlap")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   app.add_option("--max-batch", o->evaluation.max_batch, "requests generated together")->check(CLI::Range(1, 4096));
   app.add_option("--output", o->output, "a JSON line per document of the text");
   app.add_flag("--force", o->force, "replace the output");

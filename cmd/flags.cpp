@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <thread>
 #include <utility>
@@ -55,6 +56,18 @@ void on_run(CLI::App& app, Common& common, std::function<int()> run) {
   });
 }
 
+CLI::Validator at_least(int64_t low) {
+  return CLI::Validator(
+      [low](std::string& text) {
+        int64_t value = 0;
+        const char* end = text.data() + text.size();
+        const auto [stop, ec] = std::from_chars(text.data(), end, value);
+        if (ec != std::errc() || stop != end || value >= low) return std::string();  // no integer: CLI11 says so
+        return text + " is below " + std::to_string(low);
+      },
+      "");
+}
+
 void examples(CLI::App& app, std::initializer_list<const char*> lines) {
   std::string text = "Examples:";
   for (const char* line : lines) text.append("\n  ").append(line);
@@ -81,7 +94,11 @@ void print_result(const Common& common, const Json& result, const std::string& h
 std::string LineFormatter::make_option_opts(const CLI::Option* opt) const {
   std::string out;
   if (opt->get_type_size() != 0) {
-    if (!opt->get_type_name().empty()) out += " " + opt->get_type_name();
+    std::string type = opt->get_type_name();  // "INT:INT in [0 - 9]", "UINT:SIZE [b, kb(=1024b), ...]"
+    if (const size_t colon = type.find(':'); colon != std::string::npos && type.find('{') == std::string::npos)
+      type.erase(0, colon + 1);
+    if (type.starts_with("SIZE")) type = "SIZE";
+    if (!type.empty()) out += " " + type;
     if (!opt->get_default_str().empty()) out += "=" + opt->get_default_str();
     if (opt->get_expected_max() > 1) out += " ...";
   }

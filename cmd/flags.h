@@ -38,6 +38,8 @@ struct Common {
 // The verb's work: called by main after the parse; the result is the exit code.
 void on_run(CLI::App& app, Common& common, std::function<int()> run);
 // The examples under --help: at least two, real.
+// For integers, with a message that names the bound alone.
+CLI::Validator at_least(int64_t low);
 void examples(CLI::App& app, std::initializer_list<const char*> lines);
 
 // stdout, once, at the end: `result` as one line with --json, else `human` (a newline is added).

@@ -65,11 +65,18 @@ Spoken speak(GenerationEngine& engine, const Tokenizer& tokenizer, std::vector<i
   return spoken;
 }
 
+void check_fits(const Tokenizer& tokenizer, const GenerationEngine& engine, const std::string& folder) {
+  check(tokenizer.vocab_size() <= engine.vocab_size(), Code::input, "[generate] ", folder, ": its tokenizer has ",
+        tokenizer.vocab_size(), " ids but its model only ", engine.vocab_size(),
+        ": use the tokenizer it was trained with");
+}
+
 int generate(GenerateOptions& o, Common& common) {
   Runtime runtime(common);
   if (common.seed) o.sampling.seed = static_cast<int64_t>(*common.seed);
   const Tokenizer tokenizer = Tokenizer::load(o.model);
   const auto engine = make_engine(o.model, o.engine, runtime.exec);
+  check_fits(tokenizer, *engine, o.model);
   std::vector<int32_t> prompt = tokenizer.encode(o.prompt, {.add_special = o.special});
   if (prompt.empty()) {  // nothing to condition on: the token that starts a text
     const auto first = tokenizer.bos() ? tokenizer.bos() : tokenizer.eos();
@@ -102,6 +109,7 @@ int chat(GenerateOptions& o, Common& common) {
   const Tokenizer tokenizer = Tokenizer::load(o.model);
   const std::vector<int32_t> stops = chat_stop_ids(tokenizer);
   const auto engine = make_engine(o.model, o.engine, runtime.exec);
+  check_fits(tokenizer, *engine, o.model);
   std::vector<ChatMessage> turns;
   if (!o.system.empty()) turns.push_back({"system", o.system});
   Json transcript = Json::array();
@@ -113,7 +121,8 @@ int chat(GenerateOptions& o, Common& common) {
     if (line.empty()) continue;
     turns.push_back({"user", line});
     std::vector<int32_t> prompt = apply_chat_template(tokenizer, turns, true);
-    const auto room = engine->context() - o.sampling.max_tokens;
+    const int64_t answer = std::min<int64_t>(o.sampling.max_tokens, engine->context() / 2);
+    const int64_t room = engine->context() - answer;
     while (static_cast<int64_t>(prompt.size()) > room && turns.size() > 2) {  // the oldest turns go first
       turns.erase(turns.begin() + (turns[0].role == "system" ? 1 : 0));
       prompt = apply_chat_template(tokenizer, turns, true);
@@ -129,14 +138,14 @@ int chat(GenerateOptions& o, Common& common) {
 
 void add_sampling(CLI::App& app, GenerateOptions& o) {
   app.add_option("MODEL", o.model, "model folder")->required();
-  app.add_option("--max-tokens", o.sampling.max_tokens, "tokens to generate at most")->check(CLI::NonNegativeNumber);
+  app.add_option("--max-tokens", o.sampling.max_tokens, "tokens to generate at most")->check(at_least(0));
   app.add_option("--temperature", o.sampling.temperature, "0 is greedy")->check(CLI::Range(0.0, 100.0));
   app.add_option("--top-p", o.sampling.top_p, "nucleus: keep this much probability")->check(CLI::Range(0.0, 1.0));
-  app.add_option("--top-k", o.sampling.top_k, "keep so many tokens, 0 for all")->check(CLI::NonNegativeNumber);
+  app.add_option("--top-k", o.sampling.top_k, "keep so many tokens, 0 for all")->check(at_least(0));
   app.add_option("--min-p", o.sampling.min_p, "keep tokens of this share of the likeliest")->check(CLI::Range(0.0, 1.0));
   app.add_option("--repetition-penalty", o.sampling.repetition_penalty, "1 is none")->check(CLI::Range(0.01, 100.0));
   app.add_option("--stop", o.stop, "text that ends the answer (repeatable)");
-  app.add_option("--context", o.engine.context, "longest sequence, 0 for the model's")->check(CLI::NonNegativeNumber);
+  app.add_option("--context", o.engine.context, "longest sequence, 0 for the model's")->check(at_least(0));
 }
 
 }  // namespace

@@ -111,7 +111,7 @@ void add_model_convert(CLI::App& app, Common& common) {
   app.add_option("--dtype", o->dtype, "f32 or bf16; as they are by default")->check(CLI::IsMember({"f32", "bf16"}));
   app.add_option("--shard-size", o->shard_bytes, "largest file, 5GiB for example")
       ->transform(CLI::AsSizeValue(false))
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   app.add_flag("--force", o->force, "replace the output");
   examples(app, {"llmctl model convert model model-bf16 --dtype bf16",
                  "llmctl model convert big sharded --shard-size 2GiB"});

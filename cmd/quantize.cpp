@@ -118,11 +118,11 @@ void add_quantize(CLI::App& app, Common& common) {
   app.add_option("OUT", o->out, "folder to write")->required();
   app.add_option("--format", o->format, "int8 or int4")->required();
   app.add_option("--group-size", o->group, "weights that share a scale, 0 for 128 (int8) or 32 (int4)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   app.add_option("--calibration", o->calibration, "text, JSON lines or a packed folder to calibrate on (repeatable)");
-  app.add_option("--calibration-tokens", o->calibration_tokens, "tokens of it to use")->check(CLI::PositiveNumber);
+  app.add_option("--calibration-tokens", o->calibration_tokens, "tokens of it to use")->check(at_least(1));
   app.add_option("--evaluation", o->evaluation, "text to compare on; the calibration's when absent (repeatable)");
-  app.add_option("--evaluation-tokens", o->evaluation_tokens, "tokens of it to use")->check(CLI::PositiveNumber);
+  app.add_option("--evaluation-tokens", o->evaluation_tokens, "tokens of it to use")->check(at_least(1));
   app.add_option("--field", o->field, "text field of JSON lines");
   app.add_option("--row", o->row, "tokens of a row, at most the model's context")->check(CLI::Range(2, 1 << 20));
   app.add_flag("--force", o->force, "replace the output");

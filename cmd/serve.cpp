@@ -145,7 +145,7 @@ void add_serve(CLI::App& app, Common& common) {
   app.add_option("--api-key", o->api_key, "key that every route but /health, /metrics and /version asks for");
   app.add_option("--moderation", o->moderation, "classifier folder for /v1/moderations");
   app.add_option("--context", o->context, "longest sequence in tokens; 0: the model's")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   app.add_option("--max-batch", o->max_batch, "requests decoded together")->check(CLI::Range(1, 4096));
   app.add_option("--max-waiting", o->max_waiting, "requests queued before 503")
       ->check(CLI::Range(1, 1 << 20));

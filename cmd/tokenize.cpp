@@ -258,7 +258,7 @@ void declare_train(CLI::App& verb, Common& common) {
   auto o = std::make_shared<TrainOptions>();
   app.add_option("input", o->inputs, "files, folders, globs or -")->required();
   app.add_option("--vocab-size", o->bpe.vocab_size, "ids in all: 256, or 259 and more")->required();
-  app.add_option("--pattern", o->bpe.pattern, "how text is cut: gpt2, cl100k, o200k, llama3, qwen2, none")
+  app.add_option("--pattern", o->bpe.pattern, "how text is cut before merging")
       ->check(CLI::IsMember({"gpt2", "cl100k", "o200k", "llama3", "qwen2", "none"}))
       ->capture_default_str();
   app.add_option("--output", o->output, "folder to make")->required();

@@ -130,6 +130,14 @@ std::vector<Assignment> from_file(const std::vector<std::string>& arguments) {
   return out;
 }
 
+// A flag may be typed as its field is written in a file: --unit.seq_len is --unit.seq-len.
+void spell_as_flag(CLI::App& app, std::string& argument) {
+  const std::string name = argument.substr(0, argument.find('='));
+  if (name.rfind("--", 0) != 0 || name.find('_') == std::string::npos || app.get_option_no_throw(name)) return;
+  const std::string flag = flag_of(name.substr(2));
+  if (app.get_option_no_throw(flag)) argument.replace(0, name.size(), flag);
+}
+
 // "--name=" as typed gets its empty value as a word of its own (see push()).
 void push_typed(CLI::App& app, std::string& argument, std::vector<std::string>& out) {
   bool empty_value =
@@ -203,6 +211,7 @@ std::vector<std::string> flag_names(const CLI::App& app) {
 std::vector<std::string> expand_arguments(CLI::App& root, std::vector<std::string> arguments) {
   size_t words = 0;
   CLI::App& app = *leaf_of(root, arguments, words);
+  for (auto a = arguments.begin(); a != arguments.end() && !stops_flags(*a); ++a) spell_as_flag(app, *a);
   std::vector<CLI::Option*> done;
   std::vector<Assignment> environment;
   bool has_fields = false;

@@ -99,7 +99,8 @@ std::string LineFormatter::make_option_opts(const CLI::Option* opt) const {
       type.erase(0, colon + 1);
     if (type.starts_with("SIZE")) type = "SIZE";
     if (!type.empty()) out += " " + type;
-    if (!opt->get_default_str().empty()) out += "=" + opt->get_default_str();
+    const std::string value = opt->get_required() ? "" : opt->get_default_str();
+    if (!value.empty() && value != "[]") out += "=" + value;
     if (opt->get_expected_max() > 1) out += " ...";
   }
   if (opt->get_required()) out += " (required)";
@@ -108,7 +109,9 @@ std::string LineFormatter::make_option_opts(const CLI::Option* opt) const {
 
 std::string LineFormatter::make_option(const CLI::Option* opt, bool is_positional) const {
   constexpr size_t kColumn = 34;
-  std::string left = "  " + make_option_name(opt, is_positional) + make_option_opts(opt);
+  std::string name = make_option_name(opt, is_positional);
+  name.erase(std::min(name.find('{'), name.size()));  // "--no-special{false}"
+  std::string left = "  " + name + make_option_opts(opt);
   left.append(left.size() + 2 <= kColumn ? kColumn - left.size() : 2, ' ');
   return left + opt->get_description() + "\n";
 }

@@ -183,7 +183,7 @@ void add_model_inspect(CLI::App& app, Common& common) {
 void add_model(CLI::App& app, Common& common) {
   add_model_inspect(*app.add_subcommand("inspect", "the parameter table, and whether the files agree"), common);
   add_model_diff(*app.add_subcommand("diff", "the first tensor and element that differ"), common);
-  add_model_convert(*app.add_subcommand("convert", "another dtype, another sharding, GGUF"), common);
+  add_model_convert(*app.add_subcommand("convert", "another dtype or another sharding"), common);
   add_model_plan(*app.add_subcommand("plan", "memory of a training step, here or on many devices"), common);
   app.require_subcommand(1);
   examples(app, {"llmctl model inspect model", "llmctl model plan config.json --gpus 64 --device-memory 80GiB"});

@@ -50,7 +50,7 @@ Generation::Generation(GenerationCall call, const ServedModel& model, Metrics& m
       if (call_.echo) echo_prompt(choice);
     }
   open_ = choices_.size();
-  queue_ = std::make_shared<TokenQueue>(choices_.size());
+  queue_ = std::make_shared<TokenQueue>(choices_.size(), call_.stream || !call_.stop.empty());
 }
 
 // Without scores the prompt is known at once. With them the engine reports its tokens from the

@@ -21,14 +21,16 @@ struct TokenEvent {
 
 class TokenQueue {
  public:
-  explicit TokenQueue(size_t choices) : wanted_(choices, true) {}
+  // eager: the connection looks at every token (a stream, a stop string); else it is woken when a
+  // choice ends, which spares both threads a switch per token.
+  TokenQueue(size_t choices, bool eager) : wanted_(choices, true), eager_(eager) {}
 
   // Any thread. False when nobody wants this choice's tokens any more.
   bool push(size_t choice, const TokenOut& token) {
     const std::lock_guard lock(mutex_);
     if (closed_ || !wanted_[choice]) return false;
     events_.push_back({choice, token, std::chrono::steady_clock::now()});
-    if (events_.size() == 1 && wake_) wake_();
+    if (wake_ && (eager_ ? events_.size() == 1 : token.finish != Finish::none)) wake_();
     return true;
   }
   std::vector<TokenEvent> take() {
@@ -55,7 +57,7 @@ class TokenQueue {
   std::vector<TokenEvent> events_;
   std::vector<bool> wanted_;
   std::function<void()> wake_;
-  bool closed_ = false;
+  bool eager_, closed_ = false;
 };
 
 }  // namespace llmctl::serve

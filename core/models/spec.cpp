@@ -40,6 +40,16 @@ void read_ids(const Json& hf, const char* key, int64_t vocab, std::vector<int32_
     push(*it);
 }
 
+// Each field may be in range and their product not: byte counts must fit 64 bits.
+void check_size(const ModelSpec& s, const std::string& who) {
+  constexpr double kMost = 1e14;
+  double parameters = 0;
+  for (const Weight& w : s.table())
+    for (const Param& p : w.params) parameters += static_cast<double>(p.rows) * static_cast<double>(p.cols);
+  check(parameters <= kMost, Code::memory, who, ": the shape has ", parameters, " parameters, at most ", kMost,
+        " can be counted");
+}
+
 // What the weights are stored as: bf16 only when every matrix is.
 DType stored_dtype(const fs::path& folder) {
   const TensorStore store(folder);
@@ -61,6 +71,7 @@ ModelSpec make_model_spec(const Json& hf, DType compute, const std::string& who)
   s.compute = compute;
   s.quant = read_quant_scheme(hf, who);
   read_own(hf, s, who);
+  check_size(s, who);
   read_ids(hf, "eos_token_id", s.config.vocab, s.eos_ids);
   std::vector<int32_t> bos;
   read_ids(hf, "bos_token_id", s.config.vocab, bos);

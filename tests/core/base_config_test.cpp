@@ -91,7 +91,7 @@ TEST_CASE("config: errors name the field and what would do") {
   CHECK_THAT(message(f, R"({"steps": "many"})"),
              Equals("[config] f.json: steps: expected a number, got \"many\""));
   CHECK_THAT(message(f, R"({"steps": 1.5})"), Equals("[config] f.json: steps: expected an integer, got 1.5"));
-  CHECK_THAT(message(f, R"({"steps": 0})"), Equals("[config] f.json: steps: 0 is outside 1 to 1e+09"));
+  CHECK_THAT(message(f, R"({"steps": 0})"), Equals("[config] f.json: steps: 0 is outside 1 to 1000000000"));
   CHECK_THAT(message(f, R"({"seed": -1})"),
              Equals("[config] f.json: seed: expected an integer in range, got -1"));
   CHECK_THAT(message(f, R"({"kind": "sine"})"),

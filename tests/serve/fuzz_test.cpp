@@ -101,7 +101,7 @@ std::string request_of(const std::string& body, Random& random) {
 
 int seconds() {
   const char* set = std::getenv("LLMCTL_FUZZ_SECONDS");
-  return set ? std::atoi(set) : 10;
+  return set ? std::atoi(set) : 20;
 }
 
 // Reads what came back, if anything: half a request gets no answer until its time-out.

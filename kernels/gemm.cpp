@@ -53,6 +53,7 @@ void Gemm::check() const {
 
 namespace {
 
+constexpr int64_t kEnoughTasks = 8;
 constexpr int64_t kAccumulators = kBlockRows * kTaskPanels * 16;
 
 void finish(const Gemm& g, const Window& at, const float* acc) {
@@ -110,14 +111,18 @@ void run_task(const Gemm& g, const Window& at) {
 template <class T>
 void run_gemm(const Gemm& g, const Exec& ex) {
   const int64_t m = g.x.rows(), panels = (g.n + 15) / 16;
-  const int64_t across = (panels + kTaskPanels - 1) / kTaskPanels;
   const int64_t down = (m + kBlockRows - 1) / kBlockRows;
+  // A narrow product of a few rows (a batch of decodes) would be one task: cut it finer, by shape.
+  int64_t width = kTaskPanels;
+  if (m >= kTileRows)
+    while (width > kTilePanels && down * ((panels + width - 1) / width) < kEnoughTasks) width /= 2;
+  const int64_t across = (panels + width - 1) / width;
   parallel_for(ex, down * across, [&](int64_t i) {
     Window at;
     at.row = i / across * kBlockRows;
     at.rows = m - at.row < kBlockRows ? m - at.row : kBlockRows;
-    at.panel = i % across * kTaskPanels;
-    at.panels = panels - at.panel < kTaskPanels ? panels - at.panel : kTaskPanels;
+    at.panel = i % across * width;
+    at.panels = panels - at.panel < width ? panels - at.panel : width;
     run_task<T>(g, at);
   });
 }

@@ -222,7 +222,7 @@ void PagedEngine::add_rows(Sequence& s, int64_t count, std::vector<WantedRow>& w
   batch_rows_ += count;
 }
 
-bool PagedEngine::step() {
+void PagedEngine::step() {
   batch_rows_ = batch_sequences_ = batch_pages_ = 0;
   std::vector<WantedRow> wanted;
   // Decodes first, so that each running request advances; prompts share what is left.
@@ -234,7 +234,7 @@ bool PagedEngine::step() {
     if (s->done || left <= 0 || room <= 0) continue;
     add_rows(*s, std::min(left, room), wanted);
   }
-  if (batch_rows_ == 0) return false;
+  if (batch_rows_ == 0) return;
   const int64_t t = batch_rows_;
   batch_ = TokenBatch{.tokens = t,
                       .ids = elements_of(buffers_.ids, {0, t}),
@@ -249,7 +249,6 @@ bool PagedEngine::step() {
   emit(wanted, batch_);
   std::lock_guard lock(mutex_);
   ++stats_.steps;
-  return true;
 }
 
 void PagedEngine::emit(const std::vector<WantedRow>& wanted, const TokenBatch& batch) {

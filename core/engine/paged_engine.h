@@ -54,7 +54,7 @@ class PagedEngine final : public GenerationEngine {
   void loop();
   void admit();
   void retire();
-  bool step();
+  void step();
   void add_rows(Sequence& s, int64_t count, std::vector<WantedRow>& wanted);
   void emit(const std::vector<WantedRow>& wanted, const TokenBatch& batch);
   void emit_row(const WantedRow& w, float* logits, float lse);

@@ -26,7 +26,7 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
   dry.plan = true;
   builder_->plan(unit_tokens() * config.parallel.units_per_pass);
   std::vector<double> losses;
-  pass(std::vector<Batch>(static_cast<size_t>(config.parallel.units_per_pass)), losses, dry);
+  pass(config.parallel.units_per_pass, losses, dry);
 }
 
 void Trainer::place_batch() {
@@ -58,12 +58,12 @@ int Trainer::scale_exponent() const {
   return k;
 }
 
-void Trainer::pass(const std::vector<Batch>& units, std::vector<double>& unit_losses, const kn::Exec& exec) {
+void Trainer::pass(int64_t units, std::vector<double>& unit_losses, const kn::Exec& exec) {
   step_arena_.release(0);
   Ctx ctx{.exec = exec, .arena = step_arena_};
   ctx.seq = config_.unit.seq_len;
   ctx.parts_in_step = config_.batch.units;
-  for (size_t u = 0; u < units.size(); ++u) ctx.parts.push_back({static_cast<int64_t>(u) * unit_tokens(), unit_tokens()});
+  for (int64_t u = 0; u < units; ++u) ctx.parts.push_back({u * unit_tokens(), unit_tokens()});
   const Recompute recompute = config_.parallel.recompute == "block" ? Recompute::block : Recompute::none;
   const TokenBatch& batch = builder_->batch();
   const View loss = step_arena_.take(DType::f32, {batch.tokens});
@@ -85,12 +85,11 @@ double Trainer::accumulate(const BatchSource& source, int64_t step, StepResult& 
   result.step = step;
   optimizer_->clear_gradients(exec_);
   std::vector<double> losses;
+  Batch b;
   const int64_t per_pass = config_.parallel.units_per_pass;
   for (int64_t first = 0; first < config_.batch.units; first += per_pass) {
-    std::vector<Batch> units(static_cast<size_t>(per_pass));
     builder_->clear();
     for (int64_t u = 0; u < per_pass; ++u) {
-      Batch& b = units[static_cast<size_t>(u)];
       source.read(step, first + u, b);
       check(b.rows == config_.unit.sequences && b.seq == config_.unit.seq_len, Code::bug, "[train] a unit of ", b.rows,
             " x ", b.seq, " tokens");
@@ -105,7 +104,7 @@ double Trainer::accumulate(const BatchSource& source, int64_t step, StepResult& 
       d += {static_cast<uint64_t>(first + u), 0};
       result.batch += digest_of(&d, sizeof d);
     }
-    pass(units, losses, exec_);
+    pass(per_pass, losses, exec_);
     const std::string where = fmt::format("step {}, units {}..{}", step, first, first + per_pass - 1);
     for (size_t i = losses.size() - static_cast<size_t>(per_pass); i < losses.size(); ++i)
       check(std::isfinite(losses[i]), Code::input, "[train] ", where, ": the loss is not finite");

@@ -46,7 +46,8 @@ class Trainer {
 
  private:
   void place_batch();
-  void pass(const std::vector<Batch>& units, std::vector<double>& unit_losses, const kn::Exec& exec);
+  // Forward and backward of the units in the builder; appends the sum of losses of each.
+  void pass(int64_t units, std::vector<double>& unit_losses, const kn::Exec& exec);
   int64_t unit_tokens() const { return config_.unit.sequences * config_.unit.seq_len; }
   // 2^k near the tokens of a unit: backward carries losses times 2^-k.
   int scale_exponent() const;

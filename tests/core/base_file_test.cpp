@@ -7,28 +7,11 @@
 
 #include "core/base/digest.h"
 #include "core/base/json.h"
+#include "tests/scratch.h"
 
 using namespace llmctl;
 
 namespace {
-
-struct Folder {
-  fs::path path = fs::temp_directory_path() / ("llmctl-base-test-" + std::to_string(::getpid()));
-  Folder() { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
-  fs::path operator/(const char* name) const { return path / name; }
-};
-
-template <class F>
-Code code_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    CHECK(std::string(e.what()).find('\n') == std::string::npos);
-    return e.code;
-  }
-  return Code{0};
-}
 
 std::string gzip(const std::string& text) {
   z_stream z{};
@@ -55,7 +38,7 @@ size_t entries(const fs::path& folder) {
 }  // namespace
 
 TEST_CASE("files: an output appears complete or not at all") {
-  Folder dir;
+  ScratchFolder dir;
   {
     OutputFile out(dir / "a.txt", false);
     out.write("half");
@@ -79,7 +62,7 @@ TEST_CASE("files: a full disk is an error, not a file") {
 }
 
 TEST_CASE("files: a folder appears complete or not at all") {
-  Folder dir;
+  ScratchFolder dir;
   { OutputFolder lost(dir / "out", false); }
   CHECK(entries(dir.path) == 0);
   for (bool overwrite : {false, true}) {
@@ -94,7 +77,7 @@ TEST_CASE("files: a folder appears complete or not at all") {
 }
 
 TEST_CASE("files: reading what is not there") {
-  Folder dir;
+  ScratchFolder dir;
   CHECK(code_of([&] { read_file(dir / "none"); }) == Code::input);
   CHECK(code_of([&] { read_file(dir.path); }) == Code::input);
   CHECK(code_of([&] { FileMap map(dir / "none"); }) == Code::input);
@@ -108,7 +91,7 @@ TEST_CASE("files: reading what is not there") {
 }
 
 TEST_CASE("files: plain, gzip and zstd give the same bytes") {
-  Folder dir;
+  ScratchFolder dir;
   std::string text;
   for (int i = 0; i < 200000; ++i)
     text += "line " + std::to_string(i * 7919 % 100003) + (i % 3 ? "\n" : " \r\n");
@@ -140,7 +123,7 @@ TEST_CASE("files: plain, gzip and zstd give the same bytes") {
 }
 
 TEST_CASE("files: inputs are files, folders and globs, sorted") {
-  Folder dir;
+  ScratchFolder dir;
   fs::create_directories(dir / "d" / "e");
   for (const char* name : {"b.txt", "a.txt", "d/z", "d/e/y", "d/.hidden"}) write_file(dir / name, "", false);
   auto names = [&](std::vector<std::string> inputs) {

@@ -10,20 +10,11 @@
 #include "core/quant/compare.h"
 #include "core/quant/gptq.h"
 #include "kernels/random.h"
+#include "tests/scratch.h"
 
 using namespace llmctl;
 
 namespace {
-
-struct Folder {
-  fs::path path = fs::temp_directory_path() / ("llmctl-quant-test-" + std::to_string(::getpid()));
-  Folder() { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
-  fs::path make(const char* name) const {
-    fs::create_directories(path / name);
-    return path / name;
-  }
-};
 
 struct Machine {
   kn::ThreadPool pool;
@@ -72,17 +63,6 @@ QuantizeResult quantise(const fs::path& source, const fs::path& out, const Quant
 Comparison compare(const fs::path& a, const fs::path& b, const TokenRows& rows, const kn::Exec& exec) {
   const auto before = load_model(a, Purpose::inference, 0, exec), after = load_model(b, Purpose::inference, 0, exec);
   return compare_models(*before, *after, rows, exec);
-}
-
-template <class F>
-Code code_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    CHECK(std::string(e.what()).find('\n') == std::string::npos);
-    return e.code;
-  }
-  return Code{0};
 }
 
 std::vector<float> random_matrix(int64_t n, uint32_t stream) {
@@ -197,7 +177,7 @@ TEST_CASE("moments that are not finite are refused, dead inputs are not") {
 
 TEST_CASE("a quantised folder loads, predicts nearly the same, and is as small as it says") {
   Machine machine;
-  Folder folder;
+  ScratchFolder folder;
   const DType compute = GENERATE(DType::f32, DType::bf16);
   const fs::path source = folder.make("source");
   save_model(source, compute, small_llama(), machine.exec);
@@ -228,7 +208,7 @@ TEST_CASE("a quantised folder loads, predicts nearly the same, and is as small a
 
 TEST_CASE("the same folder, bit for bit, for any thread count") {
   Machine one(1), two(2);
-  Folder folder;
+  ScratchFolder folder;
   const fs::path source = folder.make("source"), a = folder.make("a"), b = folder.make("b");
   save_model(source, DType::bf16, small_llama(), one.exec);
   const QuantizeOptions options{.bits = 4, .calibration = random_rows(4, 64)};
@@ -239,7 +219,7 @@ TEST_CASE("the same folder, bit for bit, for any thread count") {
 
 TEST_CASE("a model compared with itself has no divergence") {
   Machine machine;
-  Folder folder;
+  ScratchFolder folder;
   save_model(folder.make("m"), DType::f32, small_llama(), machine.exec);
   const Comparison c = compare(folder.path / "m", folder.path / "m", random_rows(2, 33), machine.exec);
   CHECK(c.kld == 0.0);
@@ -251,7 +231,7 @@ TEST_CASE("a model compared with itself has no divergence") {
 
 TEST_CASE("quantised folders that lie are refused") {
   Machine machine;
-  Folder folder;
+  ScratchFolder folder;
   const fs::path source = folder.make("source"), good = folder.make("good");
   save_model(source, DType::f32, small_llama(), machine.exec);
   quantise(source, good, {.bits = 4, .group = 32}, machine.exec);
@@ -277,7 +257,7 @@ TEST_CASE("quantised folders that lie are refused") {
 
 TEST_CASE("a transposed architecture is refused by name") {
   Machine machine;
-  Folder folder;
+  ScratchFolder folder;
   const Json gpt2 = {{"architectures", {"GPT2LMHeadModel"}}, {"model_type", "gpt2"}, {"n_embd", 64}, {"n_layer", 1},
                      {"n_head", 2}, {"n_positions", 64}, {"vocab_size", 97}, {"activation_function", "gelu_new"}};
   save_model(folder.make("source"), DType::f32, gpt2, machine.exec);

@@ -12,20 +12,11 @@
 
 #include "core/base/svg.h"
 #include "core/train/tensorboard.h"
+#include "tests/scratch.h"
 
 using namespace llmctl;
 
 namespace {
-
-struct Folder {
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "llmctl-report-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~Folder() { fs::remove_all(path); }
-  fs::path path;
-};
 
 size_t count(const std::string& text, const std::string& part) {
   size_t n = 0;
@@ -73,7 +64,7 @@ TEST_CASE("CRC-32C has the vectors of RFC 3720", "[report]") {
 }
 
 TEST_CASE("event files hold framed events", "[report]") {
-  Folder f;
+  ScratchFolder f;
   fs::path first, second;
   {
     EventWriter writer(f.path / "events", 0);
@@ -100,7 +91,7 @@ TEST_CASE("event files hold framed events", "[report]") {
 }
 
 TEST_CASE("an event folder that cannot be made is code 7", "[report]") {
-  Folder f;
+  ScratchFolder f;
   write_file(f.path / "file", "x", false);
   try {
     EventWriter writer(f.path / "file" / "events", 0);
@@ -143,7 +134,7 @@ TEST_CASE("charts leave out what is not finite and thin what is long", "[report]
 }
 
 TEST_CASE("a run folder becomes a page", "[report]") {
-  Folder f;
+  ScratchFolder f;
   write_file(f.path / "run.json",
              R"({"config": {"lr": 0.001, "name": "<b>"}, "inputs": [{"path": "x"}], "e": []})", false);
   std::string metrics;
@@ -169,7 +160,7 @@ TEST_CASE("a run folder becomes a page", "[report]") {
 }
 
 TEST_CASE("a run folder that cannot be read is one line", "[report]") {
-  Folder f;
+  ScratchFolder f;
   REQUIRE(refused(f.path) != "");
   write_file(f.path / "run.json", "{}", false);
   REQUIRE(refused(f.path) != "");

@@ -9,16 +9,11 @@
 
 #include "core/io/tensor_store.h"
 #include "kernels/random.h"
+#include "tests/scratch.h"
 
 using namespace llmctl;
 
 namespace {
-
-struct Folder {
-  fs::path path = fs::temp_directory_path() / ("llmctl-safetensors-" + std::to_string(::getpid()));
-  Folder() { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
-};
 
 std::string file_bytes(const std::string& header, size_t data_bytes) {
   std::string bytes(8, '\0');
@@ -49,7 +44,7 @@ Code code_of(const fs::path& file, const std::string& bytes) {
 }  // namespace
 
 TEST_CASE("safetensors: what is written is read") {
-  const Folder folder;
+  const ScratchFolder folder;
   const fs::path file = folder.path / "m.safetensors";
   std::vector<float> a = {1, 2, 3, 4, 5, 6};
   std::vector<int8_t> b = {-1, 7};
@@ -66,7 +61,7 @@ TEST_CASE("safetensors: what is written is read") {
 }
 
 TEST_CASE("safetensors: malformed files are refused") {
-  const Folder folder;
+  const ScratchFolder folder;
   const fs::path file = folder.path / "m.safetensors";
   CHECK(code_of(file, file_bytes(kValid, 22)) == Code{0});
   CHECK(code_of(file, file_bytes("{}", 0)) == Code{0});
@@ -109,7 +104,7 @@ TEST_CASE("safetensors: malformed files are refused") {
 }
 
 TEST_CASE("safetensors: an index may not leave its folder or name a shard that is missing") {
-  const Folder folder;
+  const ScratchFolder folder;
   const auto index = [&](const std::string& text) { write_file(folder.path / "model.safetensors.index.json", text, true); };
   CHECK_THROWS_WITH(TensorStore(folder.path), Catch::Contains("no model.safetensors"));
   index(R"({"weight_map":{"a":"../m.safetensors"}})");
@@ -128,7 +123,7 @@ TEST_CASE("safetensors: an index may not leave its folder or name a shard that i
 }
 
 TEST_CASE("safetensors: small changes to a valid file never do harm", "[.fuzz]") {
-  const Folder folder;
+  const ScratchFolder folder;
   const fs::path file = folder.path / "m.safetensors";
   const std::string valid = file_bytes(kValid, 22);
   const std::string words[] = {"F32", "[", "]", "{", "}", "-1", "99999999999999999999", "1e9", "null", "\"", ",", "data_offsets"};

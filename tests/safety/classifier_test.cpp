@@ -7,7 +7,7 @@
 #include "safety/elementary.h"
 #include "safety/moderation.h"
 #include "safety/trainer.h"
-#include "tests/safety/folder.h"
+#include "tests/scratch.h"
 
 using namespace llmctl;
 

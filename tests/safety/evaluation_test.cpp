@@ -8,17 +8,11 @@
 
 #include "core/models/score.h"
 #include "data/shard.h"
+#include "tests/scratch.h"
 
 using namespace llmctl;
 
 namespace {
-
-struct Folder {
-  fs::path path = fs::temp_directory_path() / ("llmctl-evaluation-test-" + std::to_string(::getpid()));
-  Folder() { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
-  fs::path operator/(const char* name) const { return path / name; }
-};
 
 struct Machine {
   kn::ThreadPool pool{2};
@@ -79,22 +73,11 @@ EvaluationOptions options_for(const fs::path& input) {
   return options;
 }
 
-template <class F>
-Code code_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    CHECK(std::string(e.what()).find('\n') == std::string::npos);
-    return e.code;
-  }
-  return Code{0};
-}
-
 }  // namespace
 
 TEST_CASE("a model that knows nothing has the perplexity of its vocabulary") {
   Machine machine;
-  Folder folder;
+  ScratchFolder folder;
   save_model(folder / "model", true, machine.exec);
   write_file(folder / "text.txt", long_text(1000), true);
   EvaluationSubject subject(folder / "model", options_for(folder / "text.txt"), machine.exec, machine.log);
@@ -114,7 +97,7 @@ TEST_CASE("a model that knows nothing has the perplexity of its vocabulary") {
 
 TEST_CASE("every token is predicted once, whatever the stride, as the scorer does it") {
   Machine machine;
-  Folder folder;
+  ScratchFolder folder;
   save_model(folder / "model", false, machine.exec);
   const auto model = load_model(folder / "model", Purpose::inference, 0, machine.exec);
   const Tokenizer tokenizer = Tokenizer::load(folder / "model");
@@ -145,7 +128,7 @@ TEST_CASE("every token is predicted once, whatever the stride, as the scorer doe
 
 TEST_CASE("text, JSON lines and packed shards of the same documents score the same") {
   Machine machine;
-  Folder folder;
+  ScratchFolder folder;
   save_model(folder / "model", false, machine.exec);
   const auto model = load_model(folder / "model", Purpose::inference, 0, machine.exec);
   const Tokenizer tokenizer = Tokenizer::load(folder / "model");
@@ -174,7 +157,7 @@ TEST_CASE("text, JSON lines and packed shards of the same documents score the sa
 
 TEST_CASE("documents are limited, empty ones skipped, foreign ids refused") {
   Machine machine;
-  Folder folder;
+  ScratchFolder folder;
   save_model(folder / "model", true, machine.exec);
   const Tokenizer tokenizer = Tokenizer::load(folder / "model");
   write_file(folder / "d.jsonl", "{\"text\": \"\"}\n{\"text\": \"abc\"}\n{\"text\": \"d\"}\n{\"text\": \"ef\"}\n{\"text\": \"ghi\"}\n", true);
@@ -201,7 +184,7 @@ TEST_CASE("rows of texts are bounded in length and number") {
 
 TEST_CASE("an untrained model solves no arithmetic, and the table says so by kind") {
   Machine machine;
-  Folder folder;
+  ScratchFolder folder;
   save_model(folder / "model", false, machine.exec);
   EvaluationOptions options;
   options.limit = 12;

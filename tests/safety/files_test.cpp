@@ -5,7 +5,7 @@
 
 #include "core/base/json.h"
 #include "safety/trainer.h"
-#include "tests/safety/folder.h"
+#include "tests/scratch.h"
 
 using namespace llmctl;
 

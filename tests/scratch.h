@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A scratch folder of its own for each test case, and the code of the Error that a call throws.
+// For every room's tests: a scratch folder of its own for each test case, and the code of the Error
+// that a call throws.
 #pragma once
 
 #include <unistd.h>
 
+#include <catch2/catch.hpp>
 #include <fstream>
 #include <functional>
 #include <iterator>
@@ -35,8 +37,26 @@ struct ScratchFolder {
     std::ifstream in(path / name, std::ios::binary);
     return {std::istreambuf_iterator<char>(in), {}};
   }
+  fs::path operator/(const char* name) const { return path / name; }
+  // A folder in it.
+  fs::path make(const char* name) const {
+    fs::create_directories(path / name);
+    return path / name;
+  }
   fs::path path;
 };
+
+// The code of what f throws, which must be one line; Code{0} when it throws nothing.
+template <class F>
+Code code_of(F&& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    CHECK(std::string(e.what()).find('\n') == std::string::npos);
+    return e.code;
+  }
+  return Code{0};
+}
 
 inline std::optional<Code> error_code(const std::function<void()>& call) {
   try {

@@ -3,11 +3,14 @@
 #include "cmd/bench.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 
 #include "cmd/commands.h"
 #include "core/base/signal.h"
@@ -73,12 +76,32 @@ std::string text_of(const std::vector<BenchRow>& rows) {
   return text;
 }
 
-int bench(const std::vector<std::string>& suites, bool quick, Common& common) {
+double peak_rss_mb() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
+// "MxNxK"; nothing unless all three are positive numbers.
+std::optional<GemmShape> shape_of(const std::string& text) {
+  int64_t dims[3] = {};
+  const char *at = text.data(), *end = at + text.size();
+  for (int i = 0; i < 3; ++i) {
+    const auto [next, error] = std::from_chars(at, end, dims[i]);
+    if (error != std::errc() || dims[i] < 1 || dims[i] > int64_t{1} << 24) return std::nullopt;
+    if (i < 2 ? next == end || *next != 'x' : next != end) return std::nullopt;
+    at = next + 1;
+  }
+  return GemmShape{dims[0], dims[1], dims[2]};
+}
+
+int bench(const std::vector<std::string>& suites, const BenchOptions& options, Common& common) {
   Runtime runtime(common);
   double load = 0;
   if (::getloadavg(&load, 1) == 1 && load > 0.5 * usable_cpus())
-    common.log.warning(fmt::format("the machine is busy (load {:.1f}): figures and limits will be low and uneven", load));
-  Bench b(runtime.exec, common.log, quick);
+    common.log.warning(
+        fmt::format("the machine is busy (load {:.1f}): figures and limits will be low and uneven", load));
+  Bench b(runtime.exec, common.log, options);
   for (const std::string& name : suites) {
     const auto* suite = std::find_if(std::begin(kSuites), std::end(kSuites), [&](const Suite& s) { return name == s.name; });
     common.log.line("bench " + name);
@@ -92,8 +115,12 @@ int bench(const std::vector<std::string>& suites, bool quick, Common& common) {
                     {"limit", r.limit > 0 ? Json(r.limit) : Json(nullptr)},
                     {"of_limit", r.limit > 0 ? Json(r.value / r.limit) : Json(nullptr)}});
   print_result(common,
-               {{"rows", rows}, {"isa", kn::name_of(runtime.exec.isa)}, {"threads", runtime.pool->threads()}, {"quick", quick},
-                {"load", load}},
+               {{"rows", rows},
+                {"isa", kn::name_of(runtime.exec.isa)},
+                {"threads", runtime.pool->threads()},
+                {"quick", options.quick},
+                {"load", load},
+                {"peak_rss_mb", peak_rss_mb()}},
                text_of(b.rows()));
   return 0;
 }
@@ -149,6 +176,7 @@ Filled::Filled(DType dtype, std::initializer_list<int64_t> dims, const kn::Exec&
       std::memcpy(&bits, &v, 4);
       if (dtype == DType::f32) view.as<float>()[r * cols + c] = v;
       if (dtype == DType::bf16) view.as<uint16_t>()[r * cols + c] = static_cast<uint16_t>(bits >> 16);
+      if (dtype == DType::i8) view.as<int8_t>()[r * cols + c] = static_cast<int8_t>(8 * v);
     }
   });
 }
@@ -183,15 +211,31 @@ void bench_tokenize(Bench& bench) {
 
 void add_bench(CLI::App& app, Common& common) {
   auto suites = std::make_shared<std::vector<std::string>>();
-  auto quick = std::make_shared<bool>(false);
+  auto options = std::make_shared<BenchOptions>();
+  auto shapes = std::make_shared<std::vector<std::string>>();
   std::vector<std::string> names;
   for (const Suite& s : kSuites) names.emplace_back(s.name);
   app.add_option("SUITE", *suites, "gemm, attention, train, prefill, decode, tokenize, numerics, serve")
       ->required()
       ->check(CLI::IsMember(names));
-  app.add_flag("--quick", *quick, "small shapes, a few seconds a suite");
-  examples(app, {"llmctl bench gemm attention", "llmctl bench decode --threads 1 --json", "llmctl bench numerics --quick"});
-  on_run(app, common, [suites, quick, &common] { return bench(*suites, *quick, common); });
+  app.add_flag("--quick", options->quick, "small shapes, a few seconds a suite");
+  app.add_option("--shape", *shapes, "gemm: only products of these sizes, MxNxK")
+      ->check(CLI::Validator([](std::string& s) { return shape_of(s) ? "" : s + " is not MxNxK"; }, "MxNxK"));
+  app.add_option("--dtype", options->dtypes, "only f32 or bf16 (gemm), bf16 (models), int8, int4")
+      ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}));
+  app.add_option("--model", options->model, "train, prefill, decode, serve: the shape")
+      ->check(CLI::IsMember(kBenchModels));
+  app.add_option("--batch", options->batch, "train, decode, serve: sequences at a time")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--tokens", options->tokens, "train, prefill, decode, serve: tokens of each")
+      ->check(CLI::Range(2, 32768));
+  examples(app, {"llmctl bench gemm attention", "llmctl bench decode --threads 1 --json",
+                 "llmctl bench numerics --quick", "llmctl bench gemm --shape 16x2304x768 --dtype bf16",
+                 "llmctl bench decode --model 1.1B --dtype int8"});
+  on_run(app, common, [suites, shapes, options, &common] {
+    for (const std::string& s : *shapes) options->shapes.push_back(*shape_of(s));
+    return bench(*suites, *options, common);
+  });
 }
 
 }  // namespace llmctl

@@ -4,6 +4,7 @@
 // memory delivers when every thread reads its share of a buffer in huge pages.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <vector>
@@ -21,12 +22,35 @@ struct BenchRow {
   double limit = 0;  // in the same unit; 0: none is known
 };
 
+struct GemmShape {
+  int64_t m, n, k;
+};
+
+// What the command line asked for; what it left out, each suite fills in.
+struct BenchOptions {
+  bool quick = false;               // smaller shapes, fewer repetitions
+  std::vector<GemmShape> shapes;    // gemm: these products, in the order of sums that training uses
+  std::vector<std::string> dtypes;  // gemm, prefill, decode, serve: only these
+  std::string model;                // train, prefill, decode, serve: a shape of kBenchModels
+  int64_t batch = 0;                // train, decode, serve: sequences at a time
+  int64_t tokens = 0;               // train, prefill, decode, serve: tokens of each
+
+  bool wants(const std::string& dtype) const {
+    return dtypes.empty() || std::find(dtypes.begin(), dtypes.end(), dtype) != dtypes.end();
+  }
+  std::string model_or(const char* other) const { return model.empty() ? other : model; }
+  int64_t batch_or(int64_t other) const { return batch > 0 ? batch : other; }
+  int64_t tokens_or(int64_t other) const { return tokens > 0 ? tokens : other; }
+};
+
 class Bench {
  public:
-  Bench(const kn::Exec& exec_, Log& log_, bool quick_) : exec(exec_), log(log_), quick(quick_) {}
+  Bench(const kn::Exec& exec_, Log& log_, BenchOptions options_)
+      : exec(exec_), log(log_), options(std::move(options_)), quick(options.quick) {}
   const kn::Exec& exec;
   Log& log;
-  const bool quick;  // smaller shapes, fewer repetitions
+  const BenchOptions options;
+  const bool quick;
 
   void add(std::string name, double value, std::string unit, double limit);
   const std::vector<BenchRow>& rows() const { return rows_; }
@@ -49,8 +73,11 @@ struct Filled {
   View view;
 };
 
-// Shapes that stand for a demo model, a model beyond every cache, and GPT-2's size.
-ModelSpec bench_spec(const std::string& size, DType compute);  // "3M", "30M", "124M"
+// Shapes that stand for a demo model, a model beyond every cache, GPT-2's size with either kind of
+// block, and TinyLlama's. The 124M ones tie head and embedding in training. For inference the head
+// is a matrix of its own, so that it is quantised as llama.cpp quantises the tied one.
+inline const std::vector<std::string> kBenchModels = {"3M", "30M", "124M", "124M-gpt2", "1.1B"};
+ModelSpec bench_spec(const std::string& size, DType compute, Purpose purpose);
 // An inference model with made-up weights; bits 0, 8 or 4 (groups of 64).
 std::unique_ptr<Model> made_up_model(const ModelSpec& spec, int bits, int64_t context, const kn::Exec& exec);
 // Weight bytes that one decoded token reads.

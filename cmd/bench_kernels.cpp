@@ -8,9 +8,15 @@
 namespace llmctl {
 namespace {
 
-struct GemmShape {
-  int64_t m, n, k;
-};
+// Beside what registers or, for few rows of a large weight, the reading of it allow.
+void add_product(Bench& bench, const std::string& name, const GemmShape& s, double seconds,
+                 int64_t weight_bytes, DType peak) {
+  const double flops = 2.0 * static_cast<double>(s.m * s.n * s.k);
+  double limit = bench.peak(peak);
+  if (weight_bytes > int64_t{32} << 20)  // a smaller one stays in cache
+    limit = std::min(limit, flops / static_cast<double>(weight_bytes) * bench.bandwidth());
+  bench.add(name, flops / seconds / 1e9, "GFLOP/s", limit / 1e9);
+}
 
 void gemm(Bench& bench, DType dtype, const GemmShape& s, int leaves) {
   const kn::Exec& exec = bench.exec;
@@ -25,10 +31,48 @@ void gemm(Bench& bench, DType dtype, const GemmShape& s, int leaves) {
   const double seconds = bench.median([&] { kn::run(op, exec); });
   const std::string name = fmt::format("gemm {}x{}x{} {}{}", s.m, s.n, s.k, kn::name_of(dtype),
                                        leaves > 1 ? fmt::format(" {} leaves", leaves) : "");
-  if (s.m == 1)  // every weight is read once
-    return bench.add(name, static_cast<double>(panels.view.bytes()) / seconds / 1e9, "GB/s", bench.bandwidth() / 1e9);
-  const double flops = 2.0 * static_cast<double>(s.m * s.n * s.k);
-  bench.add(name, flops / seconds / 1e9, "GFLOP/s", bench.peak(dtype) / 1e9);
+  if (s.m == 1 && bench.options.shapes.empty())
+    return bench.add(name, static_cast<double>(panels.view.bytes()) / seconds / 1e9, "GB/s",
+                     bench.bandwidth() / 1e9);
+  add_product(bench, name, s, seconds, panels.view.bytes(), dtype);
+}
+
+// int8 activations, quantised beforehand, with 8- or 4-bit weights.
+void quant_gemm(Bench& bench, int bits, const GemmShape& s) {
+  const kn::Exec& exec = bench.exec;
+  const int64_t group = 128, groups = (s.k + group - 1) / group;
+  const Filled q(DType::i8, {s.m, s.k}, exec), scale(DType::f32, {s.m, groups}, exec),
+      y(DType::bf16, {s.m, s.n}, exec);
+  const Filled panels(DType::u8, {kn::quant_panel_bytes(bits, s.n, s.k, group)}, exec);
+  {
+    const Filled w(DType::i8, {s.n, s.k}, exec), w_scale(DType::f32, {s.n, groups}, exec);
+    if (bits == 4)  // -8 to 8 were written; 8 is one too many
+      for (int64_t i = 0; i < s.n * s.k; ++i)
+        w.view.as<int8_t>()[i] = std::min<int8_t>(w.view.as<int8_t>()[i], 7);
+    kn::run(
+        kn::PackQuantPanels{
+            .q = w.view, .scale = w_scale.view, .dst = panels.view, .bits = bits, .group = group},
+        exec);
+  }
+  const kn::QuantGemm op{.q = q.view,
+                         .scale = scale.view,
+                         .w = panels.view,
+                         .y = y.view,
+                         .bits = bits,
+                         .n = s.n,
+                         .group = group};
+  const double seconds = bench.median([&] { kn::run(op, exec); });
+  add_product(bench, fmt::format("gemm {}x{}x{} int{}", s.m, s.n, s.k, bits), s, seconds, panels.view.bytes(),
+              DType::bf16);
+}
+
+void gemm_shapes(Bench& bench) {
+  for (const GemmShape& s : bench.options.shapes) {
+    for (DType dtype : {DType::f32, DType::bf16})
+      if (bench.options.wants(kn::name_of(dtype))) gemm(bench, dtype, s, default_leaves(s.k));
+    for (int bits : {8, 4})
+      if (bench.options.wants(fmt::format("int{}", bits))) quant_gemm(bench, bits, s);
+  }
 }
 
 void gemm_dw(Bench& bench, DType dtype, int64_t tokens, int64_t n, int64_t k) {
@@ -78,7 +122,9 @@ void attention(Bench& bench, const AttentionCase& c) {
 }  // namespace
 
 void bench_gemm(Bench& bench) {
+  if (!bench.options.shapes.empty()) return gemm_shapes(bench);
   for (DType dtype : {DType::f32, DType::bf16}) {
+    if (!bench.options.wants(kn::name_of(dtype))) continue;
     const int64_t cube = bench.quick ? 512 : 2048, rows = bench.quick ? 256 : 1024;
     gemm(bench, dtype, {cube, cube, cube}, 1);
     gemm(bench, dtype, {cube, cube, cube}, default_leaves(cube));

@@ -10,10 +10,34 @@ namespace {
 struct Size {
   const char* name;
   int64_t hidden, layers, heads, kv_heads, intermediate, vocab;
+  bool gpt2 = false, tied = false;
 };
 constexpr Size kSizes[] = {{"3M", 192, 6, 6, 3, 512, 2048},
                            {"30M", 512, 8, 8, 8, 1408, 8192},
-                           {"124M", 768, 12, 12, 12, 2048, 50304}};
+                           {"124M", 768, 12, 12, 12, 2048, 50257, false, true},
+                           {"124M-gpt2", 768, 12, 12, 12, 3072, 50257, true, true},
+                           {"1.1B", 2048, 22, 32, 4, 5632, 32000}};
+
+Json config_of(const Size& s, bool tied) {
+  if (s.gpt2)
+    return {{"architectures", {"GPT2LMHeadModel"}},
+            {"n_embd", s.hidden},
+            {"n_layer", s.layers},
+            {"n_head", s.heads},
+            {"n_inner", s.intermediate},
+            {"vocab_size", s.vocab},
+            {"n_positions", 2048},
+            {"tie_word_embeddings", tied}};
+  return {{"architectures", {"LlamaForCausalLM"}},
+          {"hidden_size", s.hidden},
+          {"num_hidden_layers", s.layers},
+          {"num_attention_heads", s.heads},
+          {"num_key_value_heads", s.kv_heads},
+          {"intermediate_size", s.intermediate},
+          {"vocab_size", s.vocab},
+          {"max_position_embeddings", 2048},
+          {"tie_word_embeddings", tied}};
+}
 
 // Small and of both signs; by index alone, so that a shape always gets the same weights.
 uint32_t mixed(uint64_t i) {
@@ -29,19 +53,27 @@ void fill_quantised(WeightState& w, const kn::Exec& exec) {
   m.bits = w.bits;
   m.q.resize(static_cast<size_t>(m.rows * m.cols));
   const uint32_t range = w.bits == 8 ? 255 : 15;
-  for (size_t i = 0; i < m.q.size(); ++i)
-    m.q[i] = static_cast<int8_t>(static_cast<int>(mixed(i) % range) - static_cast<int>(range / 2));
-  m.scale.assign(static_cast<size_t>(m.rows * ((m.cols + m.group - 1) / m.group)), 0.04f / static_cast<float>(range));
-  kn::run(kn::PackQuantPanels{.q = m.q_view(), .scale = m.scale_view(), .dst = w.quant_panels, .bits = w.bits,
-                              .group = w.group}, exec);
+  kn::parallel_for(exec, m.rows, [&](int64_t r) {
+    for (int64_t i = r * m.cols; i < (r + 1) * m.cols; ++i)
+      m.q[static_cast<size_t>(i)] = static_cast<int8_t>(
+          static_cast<int>(mixed(static_cast<uint64_t>(i)) % range) - static_cast<int>(range / 2));
+  });
+  m.scale.assign(static_cast<size_t>(m.rows * ((m.cols + m.group - 1) / m.group)),
+                 0.04f / static_cast<float>(range));
+  kn::run(
+      kn::PackQuantPanels{
+          .q = m.q_view(), .scale = m.scale_view(), .dst = w.quant_panels, .bits = w.bits, .group = w.group},
+      exec);
 }
 
 void fill(Parameters& parameters, WeightState& w, const kn::Exec& exec) {
   const int64_t rows = w.spec.padded_rows, cols = w.spec.cols();
   std::vector<float> values(static_cast<size_t>(rows * cols));
   const bool ones = w.spec.params.front().init == Init::ones;
-  for (size_t i = 0; i < values.size(); ++i)
-    values[i] = ones ? 1.0f : static_cast<float>(static_cast<int32_t>(mixed(i))) * (0.04f / 0x1p31f);
+  kn::parallel_for(exec, rows, [&](int64_t r) {
+    for (auto i = static_cast<size_t>(r * cols); i < static_cast<size_t>((r + 1) * cols); ++i)
+      values[i] = ones ? 1.0f : static_cast<float>(static_cast<int32_t>(mixed(i))) * (0.04f / 0x1p31f);
+  });
   const View v = w.spec.role == Role::vector ? View(values.data(), DType::f32, {rows})
                                              : View(values.data(), DType::f32, {rows, cols});
   if (w.bits == 0) return parameters.set_compute(exec, w, v);
@@ -50,15 +82,11 @@ void fill(Parameters& parameters, WeightState& w, const kn::Exec& exec) {
 
 }  // namespace
 
-ModelSpec bench_spec(const std::string& size, DType compute) {
-  for (const Size& s : kSizes) {
-    if (size != s.name) continue;
-    const Json hf = {{"architectures", {"LlamaForCausalLM"}}, {"hidden_size", s.hidden}, {"num_hidden_layers", s.layers},
-                     {"num_attention_heads", s.heads}, {"num_key_value_heads", s.kv_heads},
-                     {"intermediate_size", s.intermediate}, {"vocab_size", s.vocab},
-                     {"max_position_embeddings", 2048}, {"tie_word_embeddings", false}};
-    return make_model_spec(hf, compute, "[bench] " + size);
-  }
+ModelSpec bench_spec(const std::string& size, DType compute, Purpose purpose) {
+  for (const Size& s : kSizes)
+    if (size == s.name)
+      return make_model_spec(config_of(s, s.tied && purpose == Purpose::training), compute,
+                             "[bench] " + size);
   throw Error(Code::bug, "[bench] no shape named " + size);
 }
 

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <future>
+#include <utility>
 
 #include "cmd/bench.h"
 #include "core/base/signal.h"
@@ -21,7 +22,7 @@ TrainConfig step_config(int64_t sequences, int64_t seq, int64_t units, const std
   TrainConfig c;
   c.unit = {sequences, seq};
   c.batch.units = units;
-  c.numerics = {"bf16", accumulate, digest};
+  c.numerics = {"bf16", "pair", accumulate, digest};
   return c;
 }
 
@@ -47,7 +48,8 @@ struct Stepper {
 };
 
 void train_step(Bench& bench, const std::string& size, int64_t sequences, int64_t seq) {
-  Stepper s(step_config(sequences, seq, 1, "fixed", true), bench_spec(size, DType::bf16), bench.exec);
+  Stepper s(step_config(sequences, seq, 1, "fixed", true), bench_spec(size, DType::bf16, Purpose::training),
+            bench.exec);
   const double seconds = bench.median([&] { s.step(); });
   const double flops = training_flops_per_token(s.trainer.model().spec().config,
                                                 s.trainer.model().parameters().table(), seq);
@@ -64,17 +66,32 @@ GenerationRequest request_of(int64_t prompt, int tokens, int64_t salt) {
   return r;
 }
 
-// Seconds from the first generated token to the last.
-double decode_seconds(GenerationEngine& engine, int tokens, int64_t salt) {
-  Clock::time_point first{};
-  const Completion done = complete(engine, request_of(8, tokens + 1, salt), [&](int32_t) {
-    if (first == Clock::time_point{}) first = Clock::now();
-    return !interrupted();
-  });
+// Tokens/s of so many requests that decode together, from when all have had their first token.
+double decode_rate(GenerationEngine& engine, int clients, int tokens, int64_t salt) {
+  struct {
+    int unseen, running;
+    int64_t counted = 0;
+    Clock::time_point start{};
+    std::string error;
+    std::promise<double> rate;
+  } crowd{.unseen = clients,
+          .running = clients};  // the sinks' own until the rate is set: all are called on one thread
+  for (int c = 0; c < clients; ++c) {
+    GenerationRequest r = request_of(8, tokens + 1, salt * 1024 + c);
+    r.sink = [&crowd, first = true](const TokenOut& t) mutable {
+      if (t.id >= 0 && !first && crowd.unseen == 0) ++crowd.counted;
+      if (std::exchange(first, false) && --crowd.unseen == 0) crowd.start = Clock::now();
+      if (t.finish == Finish::failed) crowd.error = t.error;
+      if (t.finish != Finish::none && --crowd.running == 0)
+        crowd.rate.set_value(static_cast<double>(crowd.counted) / seconds_since(crowd.start));
+      return !interrupted();
+    };
+    engine.submit(std::move(r));
+  }
+  const double rate = crowd.rate.get_future().get();
   stop_if_interrupted("bench");
-  check(static_cast<int>(done.ids.size()) == tokens + 1, Code::bug, "[bench] ", done.ids.size(), " tokens came of ",
-        tokens + 1, " ", done.error);
-  return seconds_since(first);
+  check(crowd.error.empty() && crowd.counted > 0, Code::bug, "[bench] nothing was decoded ", crowd.error);
+  return rate;
 }
 
 struct Storage {
@@ -83,7 +100,20 @@ struct Storage {
 };
 constexpr Storage kStorages[] = {{"bf16", 0}, {"int8", 8}, {"int4", 4}};
 
-const char* inference_size(const Bench& bench) { return bench.quick ? "3M" : "124M"; }
+std::string inference_size(const Bench& bench) {
+  return bench.options.model_or(bench.quick ? "3M" : "124M");
+}
+ModelSpec inference_spec(const std::string& size) {
+  return bench_spec(size, DType::bf16, Purpose::inference);
+}
+
+// Tokens/s at most: weights are read once a step for all clients; the arithmetic is done for each.
+double together_limit(Bench& bench, const Model& model, int clients, int tokens) {
+  const double reading = clients * bench.bandwidth() / decode_bytes(model);
+  if (clients == 1) return reading;
+  const double flops = training_flops_per_token(model.spec().config, model.parameters().table(), tokens) / 3;
+  return std::min(reading, bench.peak(DType::bf16) / flops);
+}
 
 double seconds_of_crowd(GenerationEngine& engine, int clients, int tokens, int64_t salt) {
   std::vector<std::promise<void>> ended(static_cast<size_t>(clients));
@@ -103,16 +133,19 @@ double seconds_of_crowd(GenerationEngine& engine, int clients, int tokens, int64
 }  // namespace
 
 void bench_train(Bench& bench) {
-  train_step(bench, "3M", 8, 128);
-  if (!bench.quick) train_step(bench, "124M", 4, 256);
+  const BenchOptions& o = bench.options;
+  if (o.model.empty()) train_step(bench, "3M", 8, 128);
+  if (!bench.quick || !o.model.empty())
+    train_step(bench, o.model_or("124M"), o.batch_or(4), o.tokens_or(256));
 }
 
 void bench_prefill(Bench& bench) {
   const std::string size = inference_size(bench);
-  const int64_t tokens = 512;
+  const int64_t tokens = bench.options.tokens_or(512), context = std::max<int64_t>(1024, tokens + 1);
   for (const Storage& s : kStorages) {
-    const auto model = made_up_model(bench_spec(size, DType::bf16), s.bits, 1024, bench.exec);
-    const auto engine = make_engine(*model, {.context = 1024, .max_batch = 1}, bench.exec);
+    if (!bench.options.wants(s.name)) continue;
+    const auto model = made_up_model(inference_spec(size), s.bits, context, bench.exec);
+    const auto engine = make_engine(*model, {.context = context, .max_batch = 1}, bench.exec);
     int64_t salt = 0;  // no prompt is seen twice: nothing comes from a prefix kept
     const double seconds = bench.median([&] { complete(*engine, request_of(tokens, 1, ++salt)); });
     // A third of training's FLOPs; the head sees one row, which is left out of account.
@@ -124,13 +157,18 @@ void bench_prefill(Bench& bench) {
 
 void bench_decode(Bench& bench) {
   const std::string size = inference_size(bench);
+  const int clients = static_cast<int>(bench.options.batch_or(1)),
+            tokens = static_cast<int>(bench.options.tokens_or(64));
+  const int64_t context = std::max<int64_t>(1024, tokens + 16);
   for (const Storage& s : kStorages) {
-    const auto model = made_up_model(bench_spec(size, DType::bf16), s.bits, 1024, bench.exec);
-    const auto engine = make_engine(*model, {.context = 1024, .max_batch = 1}, bench.exec);
-    std::vector<double> seconds;
-    for (int64_t i = 0; i < 3; ++i) seconds.push_back(decode_seconds(*engine, 64, i));
-    bench.add(fmt::format("decode {} {}, 64 tokens", size, s.name), 64 / median_of(seconds), "tokens/s",
-              bench.bandwidth() / decode_bytes(*model));
+    if (!bench.options.wants(s.name)) continue;
+    const auto model = made_up_model(inference_spec(size), s.bits, context, bench.exec);
+    const auto engine = make_engine(*model, {.context = context, .max_batch = clients}, bench.exec);
+    std::vector<double> rates;
+    for (int64_t i = 0; i < 3; ++i) rates.push_back(decode_rate(*engine, clients, tokens, i));
+    bench.add(fmt::format("decode {} {}, {}{} tokens", size, s.name,
+                          clients > 1 ? fmt::format("{} x ", clients) : "", tokens),
+              median_of(rates), "tokens/s", together_limit(bench, *model, clients, tokens));
   }
 }
 
@@ -149,7 +187,7 @@ void bench_numerics(Bench& bench) {
   const std::string size = bench.quick ? "3M" : "30M";
   std::vector<std::unique_ptr<Stepper>> steppers;
   for (const Order& o : orders) {
-    ModelSpec spec = bench_spec(size, DType::bf16);
+    ModelSpec spec = bench_spec(size, DType::bf16, Purpose::training);
     Json hf = spec.hf;
     hf["llmctl"]["leaves"] = {{"attention", o.leaves}, {"mlp", o.leaves}, {"vocab", o.leaves}};
     spec = make_model_spec(hf, DType::bf16, "[bench] numerics");
@@ -170,18 +208,17 @@ void bench_numerics(Bench& bench) {
 }
 
 void bench_serve(Bench& bench) {
-  const std::string size = bench.quick ? "3M" : "30M";
-  const int tokens = bench.quick ? 16 : 64;
-  const auto model = made_up_model(bench_spec(size, DType::bf16), 0, 512, bench.exec);
-  const auto engine = make_engine(*model, {.context = 512, .max_batch = 16}, bench.exec);
-  const double flops = training_flops_per_token(model->spec().config, model->parameters().table(), tokens) / 3;
+  const std::string size = bench.options.model_or(bench.quick ? "3M" : "30M");
+  const int tokens = static_cast<int>(bench.options.tokens_or(bench.quick ? 16 : 64));
+  const int most = static_cast<int>(bench.options.batch_or(16));
+  const int64_t context = std::max<int64_t>(512, tokens + 16);
+  const auto model = made_up_model(inference_spec(size), 0, context, bench.exec);
+  const auto engine = make_engine(*model, {.context = context, .max_batch = most}, bench.exec);
   int64_t salt = 0;
-  for (int clients : {1, 16}) {
+  for (int clients : {1, most}) {
     const double seconds = bench.median([&] { seconds_of_crowd(*engine, clients, tokens, ++salt); });
-    // Weights are read once a step for all clients; the arithmetic is done for each.
-    const double limit = std::min(clients * bench.bandwidth() / decode_bytes(*model), bench.peak(DType::bf16) / flops);
-    bench.add(fmt::format("serve {} bf16, {} client{}", size, clients, clients > 1 ? "s" : ""), clients * tokens / seconds,
-              "tokens/s", limit);
+    bench.add(fmt::format("serve {} bf16, {} client{}", size, clients, clients > 1 ? "s" : ""),
+              clients * tokens / seconds, "tokens/s", together_limit(bench, *model, clients, tokens));
   }
 }
 

@@ -15,6 +15,8 @@ ModelSpec training_spec(const TrainConfig& config) {
     who = "[train] " + config.init;
   }
   check(!hf.empty(), Code::input, "[train] the config has no model: give the fields of a config.json, or init");
+  if (!hf["llmctl"].is_object()) hf["llmctl"] = Json::object();
+  hf["llmctl"]["bf16_order"] = config.numerics.bf16_order;
   return make_model_spec(hf, config.numerics.compute == "bf16" ? DType::bf16 : DType::f32, who);
 }
 

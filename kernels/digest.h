@@ -104,6 +104,21 @@ KN_INLINE uint64_t sum_of(__m256i s) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(t), s);
   return t[0] + t[1] + t[2] + t[3];
 }
+#elif KN_ISA == -1
+struct RowHasher {
+  uint64x2_t s1, s2;
+};
+KN_INLINE RowHasher row_hasher() {
+  return {vdupq_n_u64(0), vdupq_n_u64(0)};
+}
+KN_INLINE void hash_words(RowHasher& h, I32 w, int place) {
+  const uint32_t* key = kHashKeyTable.key + place;
+  h.s1 = add_products(add_products(h.s1, w.a, w.b, key), w.c, w.d, key + 8);
+  h.s2 = add_products(add_products(h.s2, w.a, w.b, key + 16), w.c, w.d, key + 24);
+}
+KN_INLINE uint64_t sum_of(uint64x2_t s) {
+  return vaddvq_u64(s);
+}
 #else
 struct RowHasher {
   uint64_t s1, s2;

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/exec.h"
 
+#ifndef __aarch64__
+#include <cpuid.h>
 #include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <atomic>
 #include <condition_variable>
@@ -12,10 +17,37 @@
 
 namespace llmctl::kn {
 
+#ifdef __aarch64__
+const char* name_of(Isa isa) { return isa == Isa::neon ? "neon" : "portable"; }
+
+std::vector<Isa> supported_isas() { return {Isa::neon, Isa::portable}; }
+
+void set_denormals_are_zero() {
+  uint64_t fpcr;
+  asm volatile("mrs %0, fpcr" : "=r"(fpcr));
+  asm volatile("msr fpcr, %0" : : "r"(fpcr | 3u << 24));  // FZ, DN
+}
+
+namespace {
+void spin_pause() { asm volatile("yield"); }
+}  // namespace
+#else
 const char* name_of(Isa isa) {
-  constexpr const char* names[] = {"portable", "avx2", "avx512", "avx512_bf16"};
+  constexpr const char* names[] = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};
   return names[static_cast<int>(isa)];
 }
+
+namespace {
+// The CPU has tiles for bf16 and int8, and Linux grants this process (all its threads) their state.
+bool tiles_usable() {
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25;
+  if ((d & (kBf16 | kTile | kInt8)) != (kBf16 | kTile | kInt8)) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // arch_prctl(2), since Linux 5.16
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+}  // namespace
 
 std::vector<Isa> supported_isas() {
   __builtin_cpu_init();
@@ -24,13 +56,22 @@ std::vector<Isa> supported_isas() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  if (avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni"))
+  if (avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) {
+    if (tiles_usable()) found.push_back(Isa::amx);
     found.push_back(Isa::avx512_bf16);
+  }
   if (avx512) found.push_back(Isa::avx512);
   if (avx2) found.push_back(Isa::avx2);
   found.push_back(Isa::portable);
   return found;
 }
+
+void set_denormals_are_zero() { _mm_setcsr(_mm_getcsr() | 0x8040); }
+
+namespace {
+void spin_pause() { _mm_pause(); }
+}  // namespace
+#endif
 
 Isa isa_from_name(const std::string& name) {
   std::string known;
@@ -40,8 +81,6 @@ Isa isa_from_name(const std::string& name) {
   }
   throw Error(Code::usage, "[isa] '" + name + "' is not an instruction set of this CPU: choose one of " + known);
 }
-
-void set_denormals_are_zero() { _mm_setcsr(_mm_getcsr() | 0x8040); }
 
 namespace {
 // Long enough to bridge the gap between two ops of a step, short enough to leave a shared core.
@@ -85,7 +124,7 @@ struct ThreadPool::State {
   void wait_for(uint64_t seen) {
     for (int i = 0; i < kSpins; ++i) {
       if (job.load(std::memory_order_acquire) != seen || stop.load(std::memory_order_relaxed)) return;
-      _mm_pause();
+      spin_pause();
     }
     std::unique_lock lock(mutex);
     parked.fetch_add(1);
@@ -138,7 +177,7 @@ void ThreadPool::run(int64_t n, void (*task)(void*, int64_t), void* ctx) {
   s.drain();
   for (int spins = 0; s.done.load(std::memory_order_acquire) < n; ++spins)
     if (spins < kSpins)
-      _mm_pause();
+      spin_pause();
     else
       std::this_thread::yield();
 }

@@ -14,8 +14,13 @@
 
 namespace llmctl::kn {
 
-// Best last. Portable is scalar code with FMA. The same bits on every one of them.
-enum class Isa : uint8_t { portable, avx2, avx512, avx512_bf16 };
+// Those of this CPU's family, best last. Portable is scalar code with FMA. The same bits on every one.
+#ifdef __aarch64__
+enum class Isa : uint8_t { portable, neon };
+#else
+// amx runs the bodies of avx512_bf16, which use tiles where it is asked for.
+enum class Isa : uint8_t { portable, avx2, avx512, avx512_bf16, amx };
+#endif
 const char* name_of(Isa isa);
 // The instruction sets this CPU has, best first. Empty on a CPU without FMA (refuse: exit 4).
 std::vector<Isa> supported_isas();
@@ -41,7 +46,7 @@ class ThreadPool {
   std::unique_ptr<State> state_;
 };
 
-// Sets DAZ and FTZ on the calling thread; idempotent. Pool threads and run() callers have it.
+// Sets DAZ and FTZ (FZ and DN on ARM) on the calling thread; idempotent. Pool threads and run() callers have it.
 void set_denormals_are_zero();
 
 enum class DeviceKind : uint8_t { cpu, cuda };

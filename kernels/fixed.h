@@ -81,9 +81,17 @@ KN_INLINE void add_whole(int64_t* p, F32 v) {
   add_four(p + 8, _mm256_castsi256_si128(high.b), _mm256_castsi256_si128(low.b));
   add_four(p + 12, _mm256_extracti128_si256(high.b, 1), _mm256_extracti128_si256(low.b, 1));
 }
+#elif KN_ISA == -1
+KN_INLINE void add_whole(int64_t* p, F32 v) {
+  add_whole4(p, v.a), add_whole4(p + 4, v.b), add_whole4(p + 8, v.c), add_whole4(p + 12, v.d);
+}
 #else
 KN_INLINE void add_whole(int64_t* p, F32 v) {
+#ifdef __aarch64__
+  for (int i = 0; i < kLanes; ++i) p[i] += vcvtnd_s64_f64(static_cast<double>(v.v[i]));
+#else
   for (int i = 0; i < kLanes; ++i) p[i] += _mm_cvtss_si64(_mm_set_ss(v.v[i]));
+#endif
 }
 #endif
 }  // namespace math

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Gemm on the CPU. A task is up to 128 rows times 12 panels; it runs leaf by leaf with its
-// accumulators in a block on the stack (96 KiB a leaf, in L2), then the epilogue.
+// Gemm on the CPU. A task runs leaf by leaf with its accumulators in a block on the stack (in L2), then
+// the epilogue.
 #include "kernels/gemm.h"
 
-#include "kernels/gemm_tile.h"
+#include "kernels/gemm_amx.h"
+#include "kernels/gemm_block.h"
 
 namespace llmctl::kn {
 
 #if KN_ONCE
 int64_t panel_elements(DType dtype, int64_t contraction, int64_t columns) {
   const int64_t panels = (columns + kPanelColumns - 1) / kPanelColumns;
-  const int64_t rows = dtype == DType::bf16 ? (contraction + 1) / 2 * 2 : contraction;
+  const int64_t rows = dtype == DType::bf16 ? (contraction + 31) / 32 * 32 : contraction;
   return panels * rows * kPanelColumns;
 }
 
@@ -25,8 +26,9 @@ void check_leaves(const Gemm& g, int64_t k) {
   for (int l = 0; l < g.leaves.count; ++l)
     for (int p = 0; p < g.leaves.parts; ++p) {
       const Span s = g.leaves.span(l, p);
-      check(s.begin == s.end || s.begin % 2 == 0, Code::bug, "[gemm] part ", p, " of leaf ", l,
-            " starts at odd column ", s.begin, ": pairs cannot straddle it");
+      const int64_t whole = g.order == Bf16Order::pair ? 2 : 32;
+      check(s.begin == s.end || s.begin % whole == 0, Code::bug, "[gemm] part ", p, " of leaf ", l, " starts at column ",
+            s.begin, ", not a multiple of ", whole);
     }
 }
 }  // namespace
@@ -53,37 +55,15 @@ void Gemm::check() const {
 
 namespace {
 
-constexpr int64_t kEnoughTasks = 8;
-constexpr int64_t kAccumulators = kBlockRows * kTaskPanels * 16;
+// A task: up to kBlockRows rows times this many panels, its leaves' sums waiting on the stack.
+constexpr int64_t kTaskPanels = 32, kTaskPanelsLeaves = 16;
+constexpr int kLeafDepth = 4;  // 8 leaves
+constexpr int64_t kAccumulators = kBlockRows * kTaskPanelsLeaves * 16 * kLeafDepth;
+static_assert(kBlockRows * kTaskPanels * 16 <= kAccumulators);
 
-void finish(const Gemm& g, const Window& at, const float* acc) {
-  const int64_t stride = at.panels * 16;
-  const View before = g.accumulate ? g.y : g.residual;  // y + root is the residual's sum
-  for (int64_t r = 0; r < at.rows; ++r)
-    for (int64_t p = 0; p < at.panels; ++p)
-      write_sum(g.y, g.bias, before, at.row + r, (at.panel + p) * 16, load(acc + r * stride + p * 16));
-}
-
-template <class T>
-void run_leaf(const Gemm& g, const Window& at, int leaf, float* acc) {
-  const int64_t k = g.x.cols(), steps = (k + kPerStep<T> - 1) / kPerStep<T>;
-  TileArgs<T> t;
-  t.a = g.x.as<T>() + at.row * k;
-  t.lda = k;
-  t.panel_stride = steps * 16 * kPerStep<T>;
-  t.w = g.w.as<T>() + at.panel * t.panel_stride;
-  t.acc = acc;
-  t.acc_stride = at.panels * 16;
-  t.resume = false;
-  for (int part = 0; part < g.leaves.parts; ++part) {
-    const Span s = g.leaves.span(leaf, part);
-    if (s.begin == s.end) continue;
-    t.begin = s.begin / kPerStep<T>;
-    t.end = s.end / kPerStep<T>;
-    t.half = s.end % kPerStep<T> != 0;
-    advance_block<T, false>(t, at.rows, at.panels);
-    t.resume = true;
-  }
+// y + root is the residual's sum.
+void finish(const Gemm& g, const Window& at, const float* acc, int64_t stride) {
+  write_sums(g.y, g.bias, g.accumulate ? g.y : g.residual, at, acc, stride);
 }
 
 void add_into(float* left, const float* right, int64_t n) {
@@ -91,50 +71,119 @@ void add_into(float* left, const float* right, int64_t n) {
 }
 
 // Leaf sums join like the bits of a counter: after leaf i, equal-sized subtrees merge; what is left
-// at the end folds from the right. Leaves that are empty trail, so this is the balanced tree.
-template <class T>
-void run_task(const Gemm& g, const Window& at) {
-  constexpr int kDepth = 4;  // 8 leaves
-  alignas(64) float acc[kDepth][kAccumulators];
-  const int64_t n = at.rows * at.panels * 16;
+// at the end folds from the right. Leaves that are empty trail, so this is the balanced tree. leaf(i,
+// sums) computes one; `room` floats lie between two sums of n, kLeafDepth of them.
+template <class Leaf>
+KN_INLINE void join_leaves(const Leaves& leaves, float* sums, int64_t room, int64_t n, Leaf&& leaf) {
   int depth = 0;
-  for (int leaf = 0; leaf < g.leaves.count; ++leaf) {
-    if (g.leaves.empty(leaf)) continue;
-    run_leaf<T>(g, at, leaf, acc[depth++]);
-    for (int done = leaf + 1; done % 2 == 0; done /= 2, --depth)
-      add_into(acc[depth - 2], acc[depth - 1], n);
+  for (int i = 0; i < leaves.count; ++i) {
+    if (leaves.empty(i)) continue;
+    leaf(i, sums + depth++ * room);
+    for (int done = i + 1; done % 2 == 0; done /= 2, --depth)
+      add_into(sums + (depth - 2) * room, sums + (depth - 1) * room, n);
   }
-  for (; depth > 1; --depth) add_into(acc[depth - 2], acc[depth - 1], n);
-  finish(g, at, acc[0]);
+  for (; depth > 1; --depth) add_into(sums + (depth - 2) * room, sums + (depth - 1) * room, n);
 }
 
-template <class T>
+template <class T, class W>
+void run_leaf(const Gemm& g, const Window& at, int leaf, float* acc) {
+  constexpr int64_t per = sizeof(W) / sizeof(T);
+  const bool blocks = per == 2 && g.order == Bf16Order::amx32;
+  const int64_t k = g.x.cols(), stride = g.w.size() / ((g.n + 15) / 16) / per, whole = blocks ? 32 : per;
+  Chains to{acc, at.panels * 16, false};
+  for (int part = 0; part < g.leaves.parts; ++part) {
+    const Span s = g.leaves.span(leaf, part);
+    if (s.begin == s.end) continue;
+    advance_block(blocks, RowMajor<T>{g.x.as<T>() + at.row * k, k, s.end},
+                  Right<W>{reinterpret_cast<const W*>(g.w.as<T>()) + at.panel * stride, stride},
+                  Span{s.begin / per, (s.end + whole - 1) / whole * whole / per}, at.rows, at.panels, to);
+    to.resume = true;
+  }
+}
+
+template <class T, class W>
+void run_task(const Gemm& g, const Window& at) {
+  alignas(64) float acc[kAccumulators];
+  const int64_t n = at.rows * at.panels * 16;
+  join_leaves(g.leaves, acc, n, n, [&](int leaf, float* sums) { run_leaf<T, W>(g, at, leaf, sums); });
+  finish(g, at, acc, at.panels * 16);
+}
+
+template <class T, class W>
 void run_gemm(const Gemm& g, const Exec& ex) {
   const int64_t m = g.x.rows(), panels = (g.n + 15) / 16;
-  const int64_t down = (m + kBlockRows - 1) / kBlockRows;
-  // A narrow product of a few rows (a batch of decodes) would be one task: cut it finer, by shape.
-  int64_t width = kTaskPanels;
-  if (m >= kTileRows)
-    while (width > kTilePanels && down * ((panels + width - 1) / width) < kEnoughTasks) width /= 2;
-  const int64_t across = (panels + width - 1) / width;
-  parallel_for(ex, down * across, [&](int64_t i) {
-    Window at;
-    at.row = i / across * kBlockRows;
-    at.rows = m - at.row < kBlockRows ? m - at.row : kBlockRows;
-    at.panel = i % across * width;
-    at.panels = panels - at.panel < width ? panels - at.panel : width;
-    run_task<T>(g, at);
-  });
+  const int64_t most = m < kFew ? kWide[1] : g.leaves.count > 1 ? kTaskPanelsLeaves : kTaskPanels;
+  const Tasks tasks(m, panels, kBlockRows, most, 1, ex);
+  parallel_for(ex, tasks.count, [&](int64_t i) { run_task<T, W>(g, tasks.at(i, m, panels)); });
 }
+
+#if KN_ISA == 3
+// The last step of a contraction that is no whole number of steps: its left tiles, filled up.
+void copy_tail(const bf16_t* x, int64_t k, int64_t rows, int64_t from, bf16_t* to) {
+  std::memset(to, 0, 2 * kTileBytes);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = from; c < k; ++c) to[r * 32 + c - from] = x[r * k + c];
+}
+
+// Advances the sums of a block over columns s. Each block of a pair of panels fetches its part of the
+// next pair.
+void advance_sums(const Gemm& g, const Blocks& blocks, int64_t i, Span s, bool resume, float* sums) {
+  const Window block = blocks.at(i);
+  const int64_t k = g.x.cols(), panel = (k + 31) / 32 * kTileBytes, first = s.begin / 32, steps = s.end / 32 - first;
+  const bf16_t* x = g.x.as<bf16_t>() + block.row * k;
+  const RightTiles right{g.w.as<char>() + block.panel * panel + first * kTileBytes, panel};
+  advance_tiles({reinterpret_cast<const char*>(x + s.begin), k * 2, kTileSide * k * 2, 64}, right, steps, block.rows,
+                block.panels, resume, sums, blocks.ahead(i));
+  if (s.end % 32 == 0) return;
+  alignas(64) bf16_t tail[kTileBytes];
+  copy_tail(x, k, block.rows, s.end / 32 * 32, tail);
+  advance_tiles({reinterpret_cast<const char*>(tail), 64, kTileBytes, 64}, {right.at + steps * kTileBytes, panel}, 1,
+                block.rows, block.panels, resume || steps > 0, sums);
+}
+
+// A contraction of up to a chunk is run through block by block; a longer one chunk by chunk over all
+// blocks of the task, whose sums then wait in L2.
+constexpr int64_t kChunk = 2048, kTilesRows = 256, kTilesPanels = 16, kTilesPanelsLeaves = 8;
+constexpr int64_t kBlocksWaiting = kTilesRows / kBlockSide * kTilesPanels / 2;
+
+void tiles_task(const Gemm& g, const Window& at) {
+  TileScope scope;
+  alignas(64) float sums[kLeafDepth * kBlocksWaiting * kBlockFloats];
+  const Blocks blocks{at};
+  const int64_t group = g.x.cols() <= kChunk ? 1 : blocks.count(), room = group * kBlockFloats;
+  for (int64_t first = 0; first < blocks.count(); first += group) {
+    join_leaves(g.leaves, sums, room, room, [&](int leaf, float* to) {
+      bool resume = false;
+      for (int part = 0; part < g.leaves.parts; ++part) {
+        const Span s = g.leaves.span(leaf, part);
+        for (int64_t c = s.begin; c < s.end; c += kChunk, resume = true)
+          for (int64_t b = 0; b < group; ++b) {
+            scope.rows(blocks.at(first + b).rows);
+            advance_sums(g, blocks, first + b, {c, s.end - c < kChunk ? s.end : c + kChunk}, resume, to + b * kBlockFloats);
+          }
+      }
+    });
+    for (int64_t b = 0; b < group; ++b) finish(g, blocks.at(first + b), sums + b * kBlockFloats, kBlockSide);
+  }
+}
+
+void run_tiles(const Gemm& g, const Exec& ex) {
+  const int64_t m = g.x.rows(), panels = (g.n + 15) / 16;
+  const bool waits = g.x.cols() > kChunk;
+  const int64_t most = !waits ? kTaskPanels : g.leaves.count > 1 ? kTilesPanelsLeaves : kTilesPanels;
+  const Tasks tasks(m, panels, kTilesRows, most, kBlockSide, ex);
+  parallel_for(ex, tasks.count, [&](int64_t i) { tiles_task(g, tasks.at(i, m, panels)); });
+}
+#endif
 
 }  // namespace
 
 void launch(KN_CPU, const Gemm& g, const Exec& ex) {
 #if KN_ISA == 3
-  const bool many = g.x.rows() >= kTileRows;  // fewer rows wait for memory in any case
-  if (g.x.dtype == DType::bf16 && many && !pair_instruction_pays()) return launch(Cpu<Isa::avx512>{}, g, ex);
+  const bool blocks = g.x.dtype == DType::bf16 && g.order == Bf16Order::amx32;
+  if (blocks && ex.isa == Isa::amx) return run_tiles(g, ex);
 #endif
-  g.x.dtype == DType::f32 ? run_gemm<float>(g, ex) : run_gemm<bf16_t>(g, ex);
+  g.x.dtype == DType::f32 ? run_gemm<float, float>(g, ex) : run_gemm<bf16_t, Pair>(g, ex);
 }
 
 }  // namespace llmctl::kn

@@ -24,7 +24,7 @@ template <class T>
 __device__ float chain(const Problem<T>& g, Span s, int64_t row, int64_t panel, float acc) {
   __shared__ uint32_t xs[kSide][kSide], ws[kSide][kSide];
   constexpr int64_t per = 4 / sizeof(T);
-  const int64_t all = (g.k + per - 1) / per, end = (s.end + per - 1) / per;
+  const int64_t all = per == 2 ? (g.k + 31) / 32 * 16 : g.k, end = (s.end + per - 1) / per;
   const int tx = static_cast<int>(threadIdx.x), ty = static_cast<int>(threadIdx.y);
   for (int64_t first = s.begin / per; first < end; first += kSide) {
     const int64_t column = (first + tx) * per;

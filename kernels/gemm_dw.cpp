@@ -1,23 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // GemmDw on the CPU: both operands are packed into panels of 16 columns whose steps are tokens
-// (f32) or pairs of tokens (bf16), side by side already in memory; then the tiles of gemm_tile.h
-// run over (n, k) with the tokens as contraction. Sums leave the registers once, into the gradient.
+// (f32) or pairs of tokens (bf16), side by side already in memory; then blocks of (n, k) run with the
+// tokens as contraction. Sums leave the caches once, into the gradient.
 #include "kernels/fixed.h"
 #include "kernels/gemm.h"
-#include "kernels/gemm_tile.h"
+#include "kernels/gemm_amx.h"
+#include "kernels/gemm_block.h"
 
 namespace llmctl::kn {
 
 namespace {
-int64_t token_steps(DType dtype, int64_t tokens, int64_t seq) {
-  return dtype == DType::bf16 ? tokens / seq * ((seq + 1) / 2) : tokens;
+// Steps of one sequence: its tokens, pairs of tokens, or pairs up to whole blocks.
+int64_t sequence_steps(DType dtype, Bf16Order order, int64_t seq) {
+  if (dtype != DType::bf16) return seq;
+  return order == Bf16Order::pair ? (seq + 1) / 2 : (seq + 31) / 32 * 16;
 }
 int64_t panels_of(int64_t columns) { return (columns + 15) / 16; }
 }  // namespace
 
 #if KN_ONCE
-int64_t gemm_dw_workspace(DType dtype, int64_t tokens, int64_t seq, int64_t n, int64_t k) {
-  return token_steps(dtype, tokens, seq) * (panels_of(n) + panels_of(k)) * 64;
+int64_t gemm_dw_workspace(DType dtype, int64_t tokens, int64_t seq, int64_t n, int64_t k, Bf16Order order) {
+  const int64_t steps = tokens / seq * sequence_steps(dtype, order, seq);
+  return (steps * (panels_of(n) + panels_of(k)) + 1) * 64;  // a vector more: packing reads ahead
 }
 
 void GemmDw::check() const {
@@ -36,7 +40,7 @@ void GemmDw::check() const {
   check(pause || grad.dtype != DType::i64 ||
             (parts >= 1 && overflow.dtype == DType::i32 && overflow.size() == 1),
         Code::bug, "[gemm_dw] fixed point wants parts >= 1 (got ", parts, ") and an overflow flag");
-  const int64_t need = gemm_dw_workspace(dy.dtype, tokens, seq, n, k);
+  const int64_t need = gemm_dw_workspace(dy.dtype, tokens, seq, n, k, order);
   check(work.bytes() >= need, Code::bug, "[gemm_dw] work has ", work.bytes(), " bytes, expected ",
         need);
 }
@@ -44,106 +48,164 @@ void GemmDw::check() const {
 
 namespace {
 
-void pack_tokens(const float* from, int64_t tokens, int64_t, int64_t cols, int64_t n, float* to) {
-  for (int64_t t = 0; t < tokens; ++t) store(to + t * 16, load(from + t * cols, n));
+void pack_tokens(const float* from, const GemmDw& g, int64_t cols, int64_t n, float* to) {
+  for (int64_t t = 0; t < g.x.rows(); ++t) store(to + t * 16, load(from + t * cols, n));
 }
 
 KN_INLINE I32 low_halves(const bf16_t* p, int64_t n) { return shr<16>(bits(load_bf16(p, n))); }
 
-void pack_tokens(const bf16_t* from, int64_t tokens, int64_t seq, int64_t cols, int64_t n,
-                 bf16_t* to) {
-  for (int64_t s = 0; s < tokens; s += seq)
-    for (int64_t t = s; t < s + seq; t += 2, to += 32) {
-      I32 pair = low_halves(from + t * cols, n);
-      if (t + 1 < s + seq) pair = ior(pair, shl<16>(low_halves(from + (t + 1) * cols, n)));
-      istore(to, pair);
-    }
+// Pair i of a sequence that starts at `from`: 16 columns, missing tokens +0.
+KN_INLINE I32 token_pair(const bf16_t* from, int64_t i, int64_t seq, int64_t cols, int64_t n) {
+  if (2 * i >= seq) return iset1(0);
+  const I32 first = low_halves(from + 2 * i * cols, n);
+  return 2 * i + 1 < seq ? ior(first, shl<16>(low_halves(from + (2 * i + 1) * cols, n))) : first;
 }
 
-template <class T>
-void pack_both(const GemmDw& g, const Exec& ex, T* dy, T* x, int64_t panel_stride) {
-  const int64_t left = panels_of(g.dy.cols()), right = panels_of(g.x.cols());
-  parallel_for(ex, left + right, [&](int64_t i) {
-    const View& from = i < left ? g.dy : g.x;
-    const int64_t panel = i < left ? i : i - left, cols = from.cols();
+void pack_tokens(const bf16_t* from, const GemmDw& g, int64_t cols, int64_t n, Pair* to) {
+  const int64_t steps = sequence_steps(DType::bf16, g.order, g.seq);
+  for (int64_t s = 0; s < g.x.rows(); s += g.seq, from += g.seq * cols)
+    for (int64_t i = 0; i < steps; ++i, to += 16) istore(to, token_pair(from, i, g.seq, cols, n));
+}
+
+template <class T, class W>
+void pack_panels(const GemmDw& g, const Exec& ex, const View& from, W* to, int64_t stride) {
+  const int64_t cols = from.cols();
+  parallel_for(ex, panels_of(cols), [&](int64_t panel) {
     const int64_t n = cols - panel * 16 < 16 ? cols - panel * 16 : 16;
-    pack_tokens(from.as<T>() + panel * 16, from.rows(), g.seq, cols, n,
-                (i < left ? dy : x) + panel * panel_stride);
+    pack_tokens(from.as<T>() + panel * 16, g, cols, n, to + panel * stride);
   });
 }
 
-constexpr int64_t kStride = kTaskPanels * 16;
+constexpr int64_t kTaskPanels = 32;  // a task: kBlockRows rows of dW times so many panels
 
-void load_chain(const GemmDw& g, const Window& at, float* acc) {
+// The sums of a window, `stride` floats between rows.
+void load_chain(const GemmDw& g, const Window& at, float* acc, int64_t stride) {
   const int64_t k = g.x.cols();
   for (int64_t r = 0; r < at.rows; ++r)
     for (int64_t p = 0; p < at.panels; ++p) {
       const int64_t column = (at.panel + p) * 16;
-      store(acc + r * kStride + p * 16,
+      store(acc + r * stride + p * 16,
             load(g.chain.as<float>() + (at.row + r) * k + column, k - column < 16 ? k - column : 16));
     }
 }
 
-void store_chain(const GemmDw& g, const Window& at, const float* acc) {
+void store_chain(const GemmDw& g, const Window& at, const float* acc, int64_t stride) {
   const int64_t k = g.x.cols();
   for (int64_t r = 0; r < at.rows; ++r)
     for (int64_t p = 0; p < at.panels; ++p) {
       const int64_t column = (at.panel + p) * 16;
-      store(g.chain.as<float>() + (at.row + r) * k + column, load(acc + r * kStride + p * 16),
+      store(g.chain.as<float>() + (at.row + r) * k + column, load(acc + r * stride + p * 16),
             k - column < 16 ? k - column : 16);
     }
 }
 
 template <class G>
-void join_gradient(const GemmDw& g, const Window& at, const float* acc, G* to) {
+void join_gradient(const GemmDw& g, const Window& at, const float* acc, int64_t stride, G* to) {
   const int64_t k = g.x.cols();
   FixedAdder adder = fixed_adder(g.parts);
   for (int64_t r = 0; r < at.rows; ++r)
     for (int64_t p = 0; p < at.panels; ++p) {
       const int64_t column = (at.panel + p) * 16, n = k - column < 16 ? k - column : 16;
-      add_grad(adder, to + (at.row + r) * k + column, load(acc + r * kStride + p * 16), n);
+      add_grad(adder, to + (at.row + r) * k + column, load(acc + r * stride + p * 16), n);
     }
   if (refused(adder)) raise_flag(g.overflow.as<int32_t>());
 }
 
-template <class T>
+void finish(const GemmDw& g, const Window& at, const float* acc, int64_t stride) {
+  if (g.pause)
+    store_chain(g, at, acc, stride);
+  else if (g.grad.dtype == DType::i64)
+    join_gradient(g, at, acc, stride, g.grad.as<int64_t>());
+  else
+    join_gradient(g, at, acc, stride, g.grad.as<float>());
+}
+
+template <class T, class W>
 void run_dw(const GemmDw& g, const Exec& ex) {
   const int64_t rows = g.dy.cols(), panels = panels_of(g.x.cols());
-  const int64_t steps = token_steps(g.dy.dtype, g.dy.rows(), g.seq);
-  const int64_t panel_stride = steps * 16 * kPerStep<T>;
-  T* dy = g.work.as<T>();
-  T* x = dy + panels_of(rows) * panel_stride;
-  pack_both<T>(g, ex, dy, x, panel_stride);
-  const int64_t across = (panels + kTaskPanels - 1) / kTaskPanels;
-  const int64_t down = (rows + kBlockRows - 1) / kBlockRows;
-  parallel_for(ex, down * across, [&](int64_t i) {
-    alignas(64) float acc[kBlockRows * kStride];
-    Window at;
-    at.row = i / across * kBlockRows;
-    at.rows = rows - at.row < kBlockRows ? rows - at.row : kBlockRows;
-    at.panel = i % across * kTaskPanels;
-    at.panels = panels - at.panel < kTaskPanels ? panels - at.panel : kTaskPanels;
-    if (g.resume) load_chain(g, at, acc);
-    advance_block<T, true>({dy + at.row / 16 * panel_stride, panel_stride, x + at.panel * panel_stride,
-                            panel_stride, 0, steps, false, acc, kStride, g.resume},
-                           at.rows, at.panels);
-    if (g.pause)
-      store_chain(g, at, acc);
-    else if (g.grad.dtype == DType::i64)
-      join_gradient(g, at, acc, g.grad.as<int64_t>());
-    else
-      join_gradient(g, at, acc, g.grad.as<float>());
+  const int64_t steps = g.dy.rows() / g.seq * sequence_steps(g.dy.dtype, g.order, g.seq), stride = steps * 16;
+  W* dy = reinterpret_cast<W*>(g.work.as<unsigned char>());
+  W* x = dy + panels_of(rows) * stride;
+  pack_panels<T>(g, ex, g.dy, dy, stride);
+  pack_panels<T>(g, ex, g.x, x, stride);
+  const Tasks tasks(rows, panels, kBlockRows, kTaskPanels, 16, ex);
+  parallel_for(ex, tasks.count, [&](int64_t i) {
+    alignas(64) float acc[kBlockRows * kTaskPanels * 16];
+    const Window at = tasks.at(i, rows, panels);
+    if (g.resume) load_chain(g, at, acc, at.panels * 16);
+    advance_block(g.order == Bf16Order::amx32, InPanels{reinterpret_cast<const Pair*>(dy + at.row / 16 * stride), stride},
+                  Right<W>{x + at.panel * stride, stride}, Span{0, steps}, at.rows, at.panels,
+                  Chains{acc, at.panels * 16, g.resume});
+    finish(g, at, acc, at.panels * 16);
   });
 }
+
+#if KN_ISA == 3
+// dy as left tiles, [row tile][step][16 rows][32 tokens]; as large as its panels.
+void pack_left_tiles(const GemmDw& g, const Exec& ex, Pair* to) {
+  const int64_t cols = g.dy.cols(), steps = sequence_steps(DType::bf16, g.order, g.seq);
+  const int64_t stride = g.dy.rows() / g.seq * steps * 16;
+  parallel_for(ex, panels_of(cols), [&](int64_t tile) {
+    const int64_t n = cols - tile * 16 < 16 ? cols - tile * 16 : 16;
+    const bf16_t* from = g.dy.as<bf16_t>() + tile * 16;
+    Pair* at = to + tile * stride;
+    for (int64_t s = 0; s < g.dy.rows(); s += g.seq, from += g.seq * cols)
+      for (int64_t i = 0; i < steps; i += 16) {
+        I32 square[16];
+        for (int64_t p = 0; p < 16; ++p) square[p] = token_pair(from, i + p, g.seq, cols, n);
+        transpose16(square);
+        for (int64_t r = 0; r < 16; ++r, at += 16) istore(at, square[r]);
+      }
+  });
+}
+
+// The gradient's lines, wanted when the block's products are done.
+void fetch_gradient(const GemmDw& g, const Window& at) {
+  const View& to = g.pause ? g.chain : g.grad;
+  const int64_t k = g.x.cols(), bytes = size_of(to.dtype), column = at.panel * 16;
+  const int64_t width = (k - column < 32 ? k - column : 32) * bytes;
+  for (int64_t r = 0; r < at.rows; ++r)
+    for (int64_t b = 0; b < width; b += 64)
+      _mm_prefetch(to.as<char>() + ((at.row + r) * k + column) * bytes + b, _MM_HINT_T1);
+}
+
+void run_tiles(const GemmDw& g, const Exec& ex) {
+  const int64_t rows = g.dy.cols(), panels = panels_of(g.x.cols());
+  const int64_t steps = g.dy.rows() / g.seq * sequence_steps(DType::bf16, g.order, g.seq) / 16;
+  Pair* dy = reinterpret_cast<Pair*>(g.work.as<unsigned char>());
+  Pair* x = dy + panels_of(rows) * steps * 256;
+  pack_left_tiles(g, ex, dy);
+  pack_panels<bf16_t>(g, ex, g.x, x, steps * 256);
+  // Rows of a task: 1 MiB of left tiles stays in L2 while the panels pass by.
+  int64_t high = (1 << 20) / (steps * 64) / kBlockSide * kBlockSide;
+  high = high < kBlockSide ? kBlockSide : high > 256 ? 256 : high;
+  const Tasks tasks(rows, panels, high, kTaskPanels, kBlockSide, ex);
+  parallel_for(ex, tasks.count, [&](int64_t t) {
+    TileScope scope;
+    alignas(64) float sums[kBlockFloats];
+    const Blocks blocks{tasks.at(t, rows, panels)};
+    for (int64_t b = 0; b < blocks.count(); ++b) {
+      const Window at = blocks.at(b);
+      fetch_gradient(g, at);
+      if (g.resume) load_chain(g, at, sums, kBlockSide);
+      scope.rows(at.rows);
+      const LeftTiles left{reinterpret_cast<const char*>(dy + at.row / 16 * steps * 256), 64, steps * kTileBytes, kTileBytes};
+      const RightTiles right{reinterpret_cast<const char*>(x + at.panel * steps * 256), steps * kTileBytes};
+      advance_tiles(left, right, steps, at.rows, at.panels, g.resume, sums, blocks.ahead(b));
+      finish(g, at, sums, kBlockSide);
+    }
+  });
+}
+#endif
 
 }  // namespace
 
 void launch(KN_CPU, const GemmDw& g, const Exec& ex) {
 #if KN_ISA == 3
-  const bool many = g.dy.cols() >= kTileRows;
-  if (g.x.dtype == DType::bf16 && many && !pair_instruction_pays()) return launch(Cpu<Isa::avx512>{}, g, ex);
+  const bool blocks = g.x.dtype == DType::bf16 && g.order == Bf16Order::amx32;
+  if (blocks && ex.isa == Isa::amx) return run_tiles(g, ex);
 #endif
-  g.dy.dtype == DType::f32 ? run_dw<float>(g, ex) : run_dw<bf16_t>(g, ex);
+  g.dy.dtype == DType::f32 ? run_dw<float, float>(g, ex) : run_dw<bf16_t, Pair>(g, ex);
 }
 
 }  // namespace llmctl::kn

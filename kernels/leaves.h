@@ -11,6 +11,10 @@
 
 namespace llmctl::kn {
 
+// How bf16 products are summed (NUMERICS rule 6, kernels/gemm.h): a run and a model name theirs.
+enum class Bf16Order : uint8_t { pair, amx32 };
+constexpr const char* name_of(Bf16Order o) { return o == Bf16Order::pair ? "pair" : "amx32"; }
+
 struct Span {
   int64_t begin, end;  // columns of the concatenated dimension
 };

@@ -26,12 +26,19 @@ template <Isa isa>
 struct Cpu {};
 struct Cuda {};
 
+#ifdef __aarch64__
+#define KN_OP(Op)                                        \
+  void launch(Cpu<Isa::portable>, const Op&, const Exec&); \
+  void launch(Cpu<Isa::neon>, const Op&, const Exec&);     \
+  void launch(Cuda, const Op&, const Exec&);
+#else
 #define KN_OP(Op)                                               \
   void launch(Cpu<Isa::portable>, const Op&, const Exec&);      \
   void launch(Cpu<Isa::avx2>, const Op&, const Exec&);          \
   void launch(Cpu<Isa::avx512>, const Op&, const Exec&);        \
   void launch(Cpu<Isa::avx512_bf16>, const Op&, const Exec&);   \
   void launch(Cuda, const Op&, const Exec&);
+#endif
 
 template <class Op>
 inline void launch_here(const Op& op, const Exec& ex) {
@@ -44,9 +51,14 @@ inline void launch_here(const Op& op, const Exec& ex) {
   }
   switch (ex.isa) {
     case Isa::portable: return launch(Cpu<Isa::portable>{}, op, ex);
+#ifdef __aarch64__
+    case Isa::neon: return launch(Cpu<Isa::neon>{}, op, ex);
+#else
     case Isa::avx2: return launch(Cpu<Isa::avx2>{}, op, ex);
     case Isa::avx512: return launch(Cpu<Isa::avx512>{}, op, ex);
-    case Isa::avx512_bf16: return launch(Cpu<Isa::avx512_bf16>{}, op, ex);
+    case Isa::avx512_bf16:
+    case Isa::amx: return launch(Cpu<Isa::avx512_bf16>{}, op, ex);
+#endif
   }
 }
 

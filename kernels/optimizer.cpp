@@ -78,6 +78,24 @@ KN_INLINE void lanes_of(const F64& s, double* t) {
 KN_INLINE F64 zero64() {
   return {{_mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd()}};
 }
+#elif KN_ISA == -1
+struct F64 {
+  float64x2_t v[8];
+};
+KN_INLINE void add_squares(F64& s, F32 g) {
+  const float32x4_t part[4] = {g.a, g.b, g.c, g.d};
+  for (int i = 0; i < 4; ++i) {
+    const float64x2_t low = vcvt_f64_f32(vget_low_f32(part[i])), high = vcvt_high_f64_f32(part[i]);
+    s.v[2 * i] = vfmaq_f64(s.v[2 * i], low, low);
+    s.v[2 * i + 1] = vfmaq_f64(s.v[2 * i + 1], high, high);
+  }
+}
+KN_INLINE void lanes_of(const F64& s, double* t) {
+  for (int i = 0; i < 8; ++i) vst1q_f64(t + 2 * i, s.v[i]);
+}
+KN_INLINE F64 zero64() {
+  return {};
+}
 #else
 struct F64 {
   double v[16];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/gemm.h"
-#include "kernels/simd.h"
+#include "kernels/transpose.h"
 
 namespace llmctl::kn {
 
@@ -27,6 +27,8 @@ KN_INLINE I32 lanes(const float* p, int64_t n, float) { return bits(load(p, n));
 KN_INLINE I32 lanes(const float* p, int64_t n, bf16_t) { return round_bf16(load(p, n)); }
 KN_INLINE I32 lanes(const bf16_t* p, int64_t n, bf16_t) { return shr<16>(bits(load_bf16(p, n))); }
 
+KN_INLINE DType dtype_of(float) { return DType::f32; }
+KN_INLINE DType dtype_of(bf16_t) { return DType::bf16; }
 KN_INLINE int64_t most16(int64_t n) { return n < 16 ? n : 16; }
 
 // Columns are source columns: a step is one source row (f32) or two (bf16), side by side already.
@@ -35,10 +37,10 @@ void pack_across(const PackPanels& op, int64_t panel) {
   const int64_t rows = op.src.rows(), cols = op.src.cols(), n = most16(cols - panel * 16);
   const S* from = op.src.as<S>() + panel * 16;
   constexpr int64_t per = 4 / static_cast<int64_t>(sizeof(D));
-  const int64_t steps = (rows + per - 1) / per;
+  const int64_t steps = panel_elements(dtype_of(D{}), rows, 16) / 16 / per;
   D* to = op.dst.as<D>() + panel * steps * 16 * per;
   for (int64_t s = 0; s < steps; ++s) {
-    I32 step = lanes(from + s * per * cols, n, D{});
+    I32 step = s * per < rows ? lanes(from + s * per * cols, n, D{}) : iset1(0);
     if constexpr (per == 2) {
       const bool pair = 2 * s + 1 < rows;
       step = ior(step, pair ? shl<16>(lanes(from + (2 * s + 1) * cols, n, D{})) : iset1(0));
@@ -47,33 +49,32 @@ void pack_across(const PackPanels& op, int64_t panel) {
   }
 }
 
-// Columns are source rows: 16 rows times 16 steps pass through a square that is written by rows
-// and read by columns.
+// Columns are source rows: squares of 16 rows times 16 steps are transposed.
 template <class S, class D>
 void pack_down(const PackPanels& op, int64_t panel) {
   const int64_t cols = op.src.cols(), height = most16(op.src.rows() - panel * 16);
   constexpr int64_t per = 4 / static_cast<int64_t>(sizeof(D));
-  const int64_t steps = (cols + per - 1) / per;
+  const int64_t steps = panel_elements(dtype_of(D{}), cols, 16) / 16 / per;
   D* to = op.dst.as<D>() + panel * steps * 16 * per;
-  alignas(64) uint32_t square[16][16] = {};
   for (int64_t s = 0; s < steps; s += 16) {
-    for (int64_t r = 0; r < height; ++r) {
+    I32 square[16];
+    for (int64_t r = 0; r < 16; ++r) {
+      square[r] = iset1(0);
+      if (r >= height) continue;
       const S* from = op.src.as<S>() + (panel * 16 + r) * cols + s * per;
-      for (int64_t h = 0; h < per; ++h) {
-        const int64_t left = cols - s * per - h * 16;
-        const I32 values = lanes(from + h * 16, left < 0 ? 0 : most16(left), D{});
-        if constexpr (per == 2)
-          store_u16(reinterpret_cast<char*>(square[r]) + h * 32, values);
-        else
-          istore(square[r], values);
+      const int64_t left = cols - s * per;
+      if constexpr (per == 1) {
+        square[r] = lanes(from, left < 0 ? 0 : most16(left), D{});
+      } else {
+        alignas(64) bf16_t row[32];
+        store_u16(row, lanes(from, left < 0 ? 0 : most16(left), D{}));
+        store_u16(row + 16, left > 16 ? lanes(from + 16, most16(left - 16), D{}) : iset1(0));
+        square[r] = iload(row);
       }
     }
+    transpose16(square);
     const int64_t width = most16(steps - s);
-    for (int64_t i = 0; i < width; ++i) {
-      alignas(64) uint32_t column[16];
-      for (int64_t r = 0; r < 16; ++r) column[r] = square[r][i];
-      std::memcpy(to + (s + i) * 16 * per, column, 64);
-    }
+    for (int64_t i = 0; i < width; ++i) istore(to + (s + i) * 16 * per, square[i]);
   }
 }
 

@@ -15,7 +15,7 @@ __global__ void pack_kernel(const S* src, int64_t rows, int64_t cols, bool trans
   if (i >= size) return;
   constexpr int64_t per = 4 / sizeof(D);
   const int64_t columns = transpose ? cols : rows, depth = transpose ? rows : cols;
-  const int64_t steps = (depth + per - 1) / per, s = i / per / 16 % steps;
+  const int64_t steps = per == 2 ? (depth + 31) / 32 * 16 : depth, s = i / per / 16 % steps;
   const int64_t column = i / per / 16 / steps * 16 + i / per % 16, d = s * per + i % per;
   if (column < columns && d < depth)
     convert(dst + i, src[transpose ? d * cols + column : column * cols + d]);

@@ -13,15 +13,18 @@ namespace llmctl::kn {
 namespace {
 
 // Nanoseconds of a tile over operands in L1: 64 pairs, or their 128 elements.
-template <class T>
+template <class W>
 int64_t time_of_tile(const float* zeros, float* acc) {
-  const T* p = reinterpret_cast<const T*>(zeros);
-  const int64_t steps = kBlockSteps / kPerStep<T>;
-  const TileArgs<T> t{p, steps * kPerStep<T>, p, steps * 16 * kPerStep<T>, 0, steps, false, acc, 48, false};
+  const W* p = reinterpret_cast<const W*>(zeros);
+  const int64_t steps = std::is_same_v<W, float> ? 128 : 64;
+  TileArgs<W> t;
+  t.a = t.w = p;
+  t.lda = 0, t.panel_stride = steps * 16, t.steps = steps;
+  t.acc = acc, t.acc_stride = 32, t.resume = false;
   timespec from, to;
   clock_gettime(CLOCK_MONOTONIC, &from);
   for (int i = 0; i < 4; ++i) {
-    tile<T, false, kTileRows, kTilePanels>(t);
+    tile_chain<W, true, kMaxRows, 2>(t);
     asm volatile("" ::"r"(acc) : "memory");  // or the compiler drops what nobody reads
   }
   clock_gettime(CLOCK_MONOTONIC, &to);
@@ -29,11 +32,11 @@ int64_t time_of_tile(const float* zeros, float* acc) {
 }
 
 bool measure() {
-  alignas(64) static const float zeros[kTilePanels * kBlockSteps * 16] = {};
-  alignas(64) float acc[kTileRows * kTilePanels * 16];
+  alignas(64) static const float zeros[2 * 128 * 16] = {};
+  alignas(64) float acc[kMaxRows * 2 * 16];
   int64_t pairs = 1 << 30, fmas = 1 << 30;
   for (int i = 0; i < 30; ++i) {  // the shortest of each is the undisturbed one
-    const int64_t p = time_of_tile<bf16_t>(zeros, acc), f = time_of_tile<float>(zeros, acc);
+    const int64_t p = time_of_tile<Pair>(zeros, acc), f = time_of_tile<float>(zeros, acc);
     pairs = p < pairs ? p : pairs;
     fmas = f < fmas ? f : fmas;
   }

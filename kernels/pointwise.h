@@ -80,4 +80,23 @@ KN_MATH void adamw_step(const AdamWFactors& f, T g, T& w, T& m, T& v) {
   w = fma(like(g, f.step), div(m, root), w);
 }
 
+// Muon's momentum of one element, as two steps of lerp; rest = 1 - momentum.
+struct MomentumFactors {
+  float scale, momentum, rest;
+  bool nesterov;
+};
+// m = fma(momentum, m, rest g); the update is fma(momentum, m, rest g) again (Nesterov), or m.
+template <class T>
+KN_MATH T momentum_step(const MomentumFactors& f, T g, T& m) {
+  const T fresh = mul(like(g, f.rest), mul(g, like(g, f.scale)));
+  m = fma(like(g, f.momentum), m, fresh);
+  return f.nesterov ? fma(like(g, f.momentum), m, fresh) : m;
+}
+// w = fma(shrink, w, w); w = fma(step, u, w), with shrink = -(lr decay) and step below 0 to descend.
+template <class T>
+KN_MATH T decayed_step(float shrink, float step, T u, T w) {
+  w = fma(like(w, shrink), w, w);
+  return fma(like(w, step), u, w);
+}
+
 }  // namespace llmctl::kn::math

@@ -12,7 +12,7 @@
 //   acc = acc + (float(dot) * sx) * sw
 #include "kernels/quant_gemm.h"
 
-#include "kernels/gemm_tile.h"
+#include "kernels/gemm_block.h"
 
 namespace llmctl::kn {
 
@@ -90,6 +90,8 @@ KN_INLINE I32 dot4(I32 acc, I32 w, I32 a) {
     return _mm256_add_epi32(c, _mm256_add_epi32(even, odd));
   };
   return {half(acc.a, w.a, a.a), half(acc.b, w.b, a.b)};
+#elif KN_ISA == -1
+  return dot_bytes(acc, w, a);
 #else
   for (int i = 0; i < 16; ++i)
     for (int b = 0; b < 32; b += 8)
@@ -103,6 +105,13 @@ KN_INLINE I32 spread4(const int8_t* p) {
   std::memcpy(&four, p, 4);
   return iset1(four);
 }
+
+#if KN_ISA >= 2
+constexpr int kQuantRows = 8, kQuantPanels = 3;
+#else
+constexpr int kQuantRows = kMaxRows, kQuantPanels = 1;
+#endif
+constexpr int64_t kTaskPanels = 12;
 
 struct QuantTile {
   const int8_t* a;      // row 0, first column of the group
@@ -176,9 +185,10 @@ void quant_panels(QuantTile t, int64_t count) {
       t.acc += V * 16;
     }
   };
-  if constexpr (kWide[R] > kTilePanels) take(std::integral_constant<int, kWide[R]>{});
-  if constexpr (kTilePanels >= 3) take(std::integral_constant<int, 3>{});
-  if constexpr (kTilePanels >= 2) take(std::integral_constant<int, 2>{});
+  if constexpr (R < kFew)
+    if constexpr (kWide[R] > kQuantPanels) take(std::integral_constant<int, kWide[R]>{});
+  if constexpr (kQuantPanels >= 3) take(std::integral_constant<int, 3>{});
+  if constexpr (kQuantPanels >= 2) take(std::integral_constant<int, 2>{});
   take(std::integral_constant<int, 1>{});
 }
 
@@ -203,7 +213,7 @@ void run_task(const QuantGemm& g, const Window& at) {
   alignas(64) float acc[kBlockRows * kTaskPanels * 16];
   int32_t start[kBlockRows];
   const Groups groups = groups_of(g.q.cols(), g.group, bits);
-  const int64_t group_tile = at.rows < kTileRows ? at.panels : kTilePanels, stride = at.panels * 16;
+  const int64_t group_tile = at.rows < kQuantRows ? at.panels : kQuantPanels, stride = at.panels * 16;
   for (int64_t i = 0; i < at.rows * stride; i += 16) store(acc + i, zero());
   for (int64_t i = 0; i < groups.count; ++i) {
     QuantTile t;
@@ -217,20 +227,18 @@ void run_task(const QuantGemm& g, const Window& at) {
     start_rows(t, at.rows, bits == 8 ? 128 : 8, start);
     for (int64_t p = 0; p < at.panels; p += group_tile) {
       const int64_t panels = at.panels - p < group_tile ? at.panels - p : group_tile;
-      for (int64_t r = 0; r < at.rows; r += kTileRows) {
+      for (int64_t r = 0; r < at.rows; r += kQuantRows) {
         t.a = g.q.as<int8_t>() + (at.row + r) * groups.k + column;
         t.w = g.w.as<char>() + (at.panel + p) * t.panel_stride + i * groups.bytes;
         t.start = start + r;
         t.sx = g.scale.as<float>() + (at.row + r) * groups.count + i;
         t.acc = acc + r * stride + p * 16;
-        const int64_t rows = at.rows - r < kTileRows ? at.rows - r : kTileRows;
-        quant_rows<bits, kTileRows>(t, rows, panels);
+        const int64_t rows = at.rows - r < kQuantRows ? at.rows - r : kQuantRows;
+        quant_rows<bits, kQuantRows>(t, rows, panels);
       }
     }
   }
-  for (int64_t r = 0; r < at.rows; ++r)
-    for (int64_t p = 0; p < at.panels; ++p)
-      write_sum(g.y, g.bias, g.residual, at.row + r, (at.panel + p) * 16, load(acc + r * stride + p * 16));
+  write_sums(g.y, g.bias, g.residual, at, acc, stride);
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sixteen lanes of f32 on every instruction set: one zmm, two ymm, or sixteen scalars. Bodies
-// written with these types have the same bits everywhere, because every function here is
+// Sixteen lanes of f32 on every instruction set: one zmm, two ymm, four NEON
+// vectors (simd_neon.h) or sixteen scalars. Bodies written with these types have the same bits everywhere, because every function here is
 // elementwise and exact, or a tree with fixed shape (sum16). Compiled once per instruction set
-// with KN_ISA = 0 (portable), 1 (avx2), 2 (avx512), 3 (avx512_bf16); everything lives in a
+// with KN_ISA = 0 (portable), 1 (avx2), 2 (avx512), 3 (avx512_bf16), -1 (neon); everything lives in a
 // namespace of that set. Never include it from code that is compiled once.
 //
 // Conventions: `mask` counts lanes: load(p, n) reads n <= 16 values and fills with +0.
@@ -13,7 +13,11 @@
 #error "simd.h is for sources compiled once per instruction set"
 #endif
 
+#ifdef __aarch64__
+#include <arm_neon.h>
+#else
 #include <immintrin.h>
+#endif
 
 #include <cmath>
 #include <cstdint>
@@ -23,6 +27,8 @@
 
 #if KN_ISA == 0
 #define KN_NS portable
+#elif KN_ISA == -1
+#define KN_NS neon
 #elif KN_ISA == 1
 #define KN_NS avx2
 #elif KN_ISA == 2
@@ -33,13 +39,17 @@
 #define KN_CPU Cpu<Isa::KN_NS>
 #define KN_ONCE (KN_ISA == 0)
 #define KN_INLINE static inline __attribute__((always_inline))
+#if KN_ISA == -1
+#include "kernels/simd_neon.h"
+#endif
 
 namespace llmctl::kn {
 namespace KN_NS {
 
 constexpr int kLanes = 16;
 
-#if KN_ISA >= 2
+#if KN_ISA == -1  // simd_neon.h
+#elif KN_ISA >= 2
 // ------------------------------------------------------------------ AVX-512
 struct F32 { __m512 v; };
 struct I32 { __m512i v; };
@@ -235,16 +245,30 @@ KN_INLINE F32 sub(F32 a, F32 b) { KN_EACH(F32, a.v[i] - b.v[i]) }
 KN_INLINE F32 mul(F32 a, F32 b) { KN_EACH(F32, a.v[i] * b.v[i]) }
 KN_INLINE F32 div(F32 a, F32 b) { KN_EACH(F32, a.v[i] / b.v[i]) }
 KN_INLINE F32 sqrt(F32 a) { KN_EACH(F32, __builtin_sqrtf(a.v[i])) }
-KN_INLINE F32 max(F32 a, F32 b) { KN_EACH(F32, a.v[i] > b.v[i] ? a.v[i] : b.v[i]) }
-KN_INLINE F32 min(F32 a, F32 b) { KN_EACH(F32, a.v[i] < b.v[i] ? a.v[i] : b.v[i]) }
-KN_INLINE F32 fma(F32 a, F32 b, F32 c) { KN_EACH(F32, __builtin_fmaf(a.v[i], b.v[i], c.v[i])) }
+#ifdef __aarch64__  // the same corners as simd_neon.h
+KN_INLINE float flushed(float x) {
+  uint32_t b;
+  std::memcpy(&b, &x, 4);
+  b &= x == 0.0f ? 0x80000000u : 0xffffffffu;
+  std::memcpy(&x, &b, 4);
+  return x;
+}
+KN_INLINE float round1(float x) { return __builtin_roundevenf(x); }
+KN_INLINE int32_t to_int1(float x) { return x < 0x1p31f ? vcvtns_s32_f32(x) : INT32_MIN; }
+#else
+KN_INLINE float flushed(float x) { return x; }
 KN_INLINE float round1(float x) {
   return _mm_cvtss_f32(_mm_round_ss(_mm_set_ss(x), _mm_set_ss(x), 8));
 }
+KN_INLINE int32_t to_int1(float x) { return _mm_cvtss_si32(_mm_set_ss(x)); }
+#endif
+KN_INLINE F32 max(F32 a, F32 b) { KN_EACH(F32, flushed(a.v[i] > b.v[i] ? a.v[i] : b.v[i])) }
+KN_INLINE F32 min(F32 a, F32 b) { KN_EACH(F32, flushed(a.v[i] < b.v[i] ? a.v[i] : b.v[i])) }
+KN_INLINE F32 fma(F32 a, F32 b, F32 c) { KN_EACH(F32, __builtin_fmaf(a.v[i], b.v[i], c.v[i])) }
 KN_INLINE F32 round_even(F32 a) { KN_EACH(F32, round1(a.v[i])) }
 KN_INLINE I32 bits(F32 a) { I32 r; std::memcpy(&r, &a, 64); return r; }
 KN_INLINE F32 from_bits(I32 a) { F32 r; std::memcpy(&r, &a, 64); return r; }
-KN_INLINE I32 to_int(F32 a) { KN_EACH(I32, _mm_cvtss_si32(_mm_set_ss(a.v[i]))) }
+KN_INLINE I32 to_int(F32 a) { KN_EACH(I32, to_int1(a.v[i])) }
 KN_INLINE F32 to_float(I32 a) { KN_EACH(F32, static_cast<float>(a.v[i])) }
 KN_INLINE int32_t wrap(uint32_t x) { return static_cast<int32_t>(x); }
 KN_INLINE uint32_t u(int32_t x) { return static_cast<uint32_t>(x); }
@@ -320,6 +344,9 @@ KN_INLINE F32 load_bf16(const bf16_t* p, int64_t n) {
   return load_bf16(t);
 }
 KN_INLINE I32 round_bf16(F32 x) {
+#if KN_ISA == 3  // the instruction does just this
+  return {_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x.v))};
+#else
   // Integer arithmetic sees denormals, so they are flushed by hand, sign kept.
   I32 b = bits(x);
   I32 odd = iand(shr<16>(b), iset1(1));
@@ -327,8 +354,23 @@ KN_INLINE I32 round_bf16(F32 x) {
   I32 exponent = iand(b, iset1(0x7f800000));
   r = iselect(ieq(exponent, iset1(0)), shl<15>(shr<31>(b)), r);
   return iselect(unordered(x), ior(shr<16>(b), iset1(0x40)), r);
+#endif
 }
-KN_INLINE void store_bf16(bf16_t* p, F32 x) { store_u16(p, round_bf16(x)); }
+KN_INLINE void store_bf16(bf16_t* p, F32 x) {
+#if KN_ISA == 3
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(x.v));
+#else
+  store_u16(p, round_bf16(x));
+#endif
+}
+KN_INLINE void store_bf16(bf16_t* p, F32 x, F32 y) {  // 32 values: one cache line where p is aligned
+#if KN_ISA == 3
+  _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(y.v, x.v));
+#else
+  store_bf16(p, x);
+  store_bf16(p + 16, y);
+#endif
+}
 KN_INLINE void store_bf16(bf16_t* p, F32 x, int64_t n) {
   if (n >= 16) return store_bf16(p, x);
   bf16_t t[16];

@@ -81,7 +81,7 @@ Share share_of(const ModelSpec& spec, const Table& table, const TrainConfig& con
     // Rows of tables and vectors are the masters themselves in fp32 (core/nn/parameters.h).
     const bool own_rows = w.role != Role::linear && spec.compute != DType::f32;
     const int64_t copies = (own_rows ? 1 : 0) + (w.multiplies() ? 2 : 0);
-    s.states += 12 * n;
+    s.states += (config.optimizer.name == "muon" && w.hidden() ? 8 : 12) * n;  // Muon keeps one moment
     s.gradients += grad * n;
     s.compute += copies * width * n;
     if (w.name.rfind("blocks.", 0) != 0) continue;
@@ -122,6 +122,9 @@ Activations dry_run(const TrainConfig& config, const ModelSpec& spec, const Layo
   a.rest = one[1].bytes - a.block;
   a.batch = one[2].bytes;
   a.optimizer = one[3].bytes;
+  // A rank updates whole logical matrices (NUMERICS rule 19).
+  if (config.optimizer.name == "muon" && l.tp > 1)
+    a.optimizer = Trainer(config, rank_spec(spec, Layout{}, 1), exec).plan()[3].bytes;
   return a;
 }
 

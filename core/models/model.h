@@ -23,7 +23,7 @@ struct ModelSpec {
   std::optional<int32_t> bos_id;
   Json hf;  // config.json as read or as it will be written
 
-  Table table() const { return architecture->table(config); }
+  Table table() const;
 };
 
 // From a folder. The compute dtype is what "llmctl".compute_dtype says, else bf16 when the weights
@@ -36,7 +36,8 @@ ModelSpec make_model_spec(const Json& hf, DType compute, const std::string& who)
 class Model {
  public:
   // Plans; nothing is touched until allocate().
-  Model(ModelSpec spec, Purpose purpose, int64_t context, const kn::Exec& exec, GradKind grad = GradKind::fixed);
+  Model(ModelSpec spec, Purpose purpose, int64_t context, const kn::Exec& exec, GradKind grad = GradKind::fixed,
+        Update update = Update::adamw);
   // Maps memory and builds what does not depend on weights (rotary tables).
   void allocate();
 

@@ -26,6 +26,20 @@ void read_own(const Json& hf, ModelSpec& s, const std::string& who) {
   c.leaves_attention = leaves_field(own, "attention", c.attention_width(), who);
   c.leaves_mlp = leaves_field(own, "mlp", c.intermediate, who);
   c.leaves_vocab = leaves_field(own, "vocab", c.vocab, who);
+  const std::string order = config_string_or(own, "bf16_order", "pair", who + ": llmctl");
+  check(order == "pair" || order == "amx32", Code::unsupported, who, ": llmctl.bf16_order ", order,
+        " is not offered: pair or amx32");
+  c.order = order == "pair" ? kn::Bf16Order::pair : kn::Bf16Order::amx32;
+}
+
+// amx32 sums blocks of 32 columns: blocks of different parts of a contraction must not mix.
+void check_order(const ModelSpec& s, const std::string& who) {
+  if (s.config.order == kn::Bf16Order::pair || s.compute != DType::bf16) return;
+  for (const Weight& w : s.table())
+    for (const kn::Leaves& l : {w.forward, w.backward})
+      for (int p = 0; p + 1 < l.parts; ++p)
+        check(l.width[p] % 32 == 0, Code::unsupported, who, ": bf16_order amx32 wants widths that are multiples of 32, ",
+              w.name, " has ", l.width[p]);
 }
 
 void read_ids(const Json& hf, const char* key, int64_t vocab, std::vector<int32_t>& out) {
@@ -64,6 +78,12 @@ DType stored_dtype(const fs::path& folder) {
 
 }  // namespace
 
+Table ModelSpec::table() const {
+  Table t = architecture->table(config);
+  for (Weight& w : t) w.order = config.order;
+  return t;
+}
+
 ModelSpec make_model_spec(const Json& hf, DType compute, const std::string& who) {
   ModelSpec s;
   s.architecture = &architecture_of(hf, who);
@@ -72,6 +92,7 @@ ModelSpec make_model_spec(const Json& hf, DType compute, const std::string& who)
   s.quant = read_quant_scheme(hf, who);
   read_own(hf, s, who);
   check_size(s, who);
+  check_order(s, who);
   read_ids(hf, "eos_token_id", s.config.vocab, s.eos_ids);
   std::vector<int32_t> bos;
   read_ids(hf, "bos_token_id", s.config.vocab, bos);
@@ -82,7 +103,7 @@ ModelSpec make_model_spec(const Json& hf, DType compute, const std::string& who)
   s.hf["torch_dtype"] = compute == DType::bf16 ? "bfloat16" : "float32";
   s.hf["llmctl"] = {{"numerics", kContractVersion},
                     {"compute_dtype", kn::name_of(compute)},
-                    {"bf16_order", "pair"},
+                    {"bf16_order", kn::name_of(s.config.order)},
                     {"leaves",
                      {{"attention", s.config.leaves_attention},
                       {"mlp", s.config.leaves_mlp},

@@ -24,6 +24,7 @@ struct DecoderConfig {
   float init_std = 0.02f;  // of matrices; what joins the residual stream has init_std / sqrt(2 layers)
   // Leaves of the dimensions that can be sharded (NUMERICS rule 3).
   int leaves_attention = 1, leaves_mlp = 1, leaves_vocab = 1;
+  kn::Bf16Order order = kn::Bf16Order::pair;  // of products in bf16
 
   float residual_init_std() const { return init_std / __builtin_sqrtf(static_cast<float>(2 * layers)); }
   int64_t attention_width() const { return heads * head_dim; }

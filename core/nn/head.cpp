@@ -17,17 +17,17 @@ void Head::logits(Ctx& ctx, const View& hidden, const View& out) const {
   Linear{weight, nullptr}.forward(ctx, hidden, out);
 }
 
-// Whole sequences where they fit, else even pieces of one sequence: bf16 pairs of tokens are never
-// split.
+// Whole sequences where they fit, else pieces of one sequence, in multiples of 32: neither pairs nor
+// blocks of tokens are split.
 std::vector<RowRange> Head::chunks(int64_t rows, int64_t seq) const {
-  const int64_t fit = std::max<int64_t>(2, logits_budget / (4 * padded_vocab));
+  const int64_t fit = std::max<int64_t>(32, logits_budget / (4 * padded_vocab));
   std::vector<RowRange> all;
   if (fit >= seq) {
     const int64_t step = fit / seq * seq;
     for (int64_t at = 0; at < rows; at += step) all.push_back({at, std::min(step, rows - at)});
     return all;
   }
-  const int64_t step = fit / 2 * 2;
+  const int64_t step = fit / 32 * 32;
   for (int64_t s = 0; s < rows; s += seq)
     for (int64_t at = 0; at < seq; at += step) all.push_back({s + at, std::min(step, seq - at)});
   return all;
@@ -68,8 +68,8 @@ void Head::loss_and_gradient(Ctx& ctx, const View& hidden, const View& targets, 
       kn::GemmDw dw{.dy = dz, .x = h, .seq = std::min(ctx.seq, c.count), .chain = chain,
                     .resume = i > 0, .pause = i + 1 < pieces.size(), .grad = weight->grad,
                     .parts = tied ? ctx.parts_in_step * (part.count + 1) : ctx.parts_in_step,
-                    .overflow = weight->overflow};
-      dw.work = ctx.arena.bytes(kn::gemm_dw_workspace(dz.dtype, c.count, dw.seq, padded_vocab, h.cols()));
+                    .overflow = weight->overflow, .order = weight->spec.order};
+      dw.work = ctx.arena.bytes(kn::gemm_dw_workspace(dz.dtype, c.count, dw.seq, padded_vocab, h.cols(), dw.order));
       ctx.run(dw);
     }
   }

@@ -8,7 +8,7 @@ void Linear::forward(Ctx& ctx, const View& x, const View& y, const View& residua
   const View b = bias ? bias->rows : View{};
   if (weight->bits == 0) {
     ctx.run(kn::Gemm{.x = x, .w = weight->panels, .y = y, .n = y.cols(), .leaves = weight->spec.forward,
-                     .bias = b, .residual = residual});
+                     .bias = b, .residual = residual, .order = weight->spec.order});
     return;
   }
   ArenaFrame frame(ctx.arena);
@@ -22,19 +22,21 @@ void Linear::forward(Ctx& ctx, const View& x, const View& y, const View& residua
 
 void Linear::backward_input(Ctx& ctx, const View& dy, const View& dx) const {
   ctx.run(kn::Gemm{.x = dy, .w = weight->panels_t, .y = dx, .n = dx.cols(), .leaves = weight->spec.backward,
-                   .bias = {}, .residual = {}});
+                   .bias = {}, .residual = {}, .order = weight->spec.order});
 }
 
 void Linear::backward_weight(Ctx& ctx, const View& dy, const View& x) const {
   for (const RowRange& part : ctx.parts) {
     const View dy_part = rows_of(dy, part.begin, part.count), x_part = rows_of(x, part.begin, part.count);
     ArenaFrame frame(ctx.arena);
-    View work = ctx.arena.bytes(kn::gemm_dw_workspace(dy.dtype, part.count, ctx.seq, dy.cols(), x.cols()));
+    const kn::Bf16Order order = weight->spec.order;
+    View work = ctx.arena.bytes(kn::gemm_dw_workspace(dy.dtype, part.count, ctx.seq, dy.cols(), x.cols(), order));
     kn::GemmDw dw{.dy = dy_part, .x = x_part, .seq = ctx.seq, .chain = {}};
     dw.grad = weight->grad;
     dw.parts = ctx.parts_in_step;
     dw.overflow = weight->overflow;
     dw.work = work;
+    dw.order = order;
     ctx.run(dw);
     if (bias)
       ctx.run(kn::BiasGrad{.dy = dy_part, .grad = bias->grad, .overflow = bias->overflow,

@@ -13,11 +13,12 @@ View WeightState::param_rows(const View& whole, size_t param) const {
   return reshaped(rows_of(reshaped(whole, {whole.size(), 1}), begin, count), {1, count});
 }
 
-Parameters::Parameters(Table table, DType compute, Purpose purpose, kn::Device device, GradKind grad)
+Parameters::Parameters(Table table, DType compute, Purpose purpose, kn::Device device, GradKind grad, Update update)
     : compute_(compute), purpose_(purpose), grad_(grad), arena_("weights", device) {
   for (Weight& w : table) {
     WeightState s;
     s.spec = std::move(w);
+    s.muon = update == Update::muon && s.spec.hidden();
     if (s.spec.padded_rows == 0) s.spec.padded_rows = s.spec.rows();
     weights_.push_back(std::move(s));
   }
@@ -41,7 +42,7 @@ void Parameters::place() {
     if (purpose_ == Purpose::training) {
       w.master = take(DType::f32);
       w.m = take(DType::f32);
-      w.v = take(DType::f32);
+      if (!w.muon) w.v = take(DType::f32);
       w.grad = take(grad_ == GradKind::fixed ? DType::i64 : DType::f32);
     }
     if (purpose_ == Purpose::training) w.overflow = arena_.take(DType::i32, {1});

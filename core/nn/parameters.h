@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The weights of a model in memory, in the layouts that kernels read.
 //
-// Training keeps fp32 masters, moments and 64-bit gradients, and from each master the compute copy:
+// Training keeps fp32 masters, moments (AdamW's two, or Muon's one) and 64-bit gradients, and from each master the compute copy:
 // rows (tables, vectors) in the compute dtype and GEMM panels for both directions. Inference keeps
 // the compute copy only, or quantised panels. In fp32 compute, rows are the masters themselves.
 #pragma once
@@ -25,6 +25,7 @@ struct WeightState {
   int64_t group = 0;
   View quant_panels;       // u8
   View master, m, v, grad;  // training: (padded_rows, cols), vectors (n); f32, f32, f32, i64 or f32
+  bool muon = false;        // updated by Muon: m is its momentum and there is no v
   View overflow;            // i32 (1): set when a gradient is not finite or too large
   // One parameter's slice of master, m, v or grad: (rows, cols), or (1, n) for a vector.
   View param_rows(const View& whole, size_t param) const;
@@ -32,12 +33,13 @@ struct WeightState {
 
 enum class Purpose : uint8_t { inference, training };
 enum class GradKind : uint8_t { fixed, f32 };
+enum class Update : uint8_t { adamw, muon };  // of hidden matrices; all else is AdamW's
 
 class Parameters {
  public:
   // Plans the memory; nothing is touched before allocate().
   Parameters(Table table, DType compute, Purpose purpose, kn::Device device = {},
-             GradKind grad = GradKind::fixed);
+             GradKind grad = GradKind::fixed, Update update = Update::adamw);
   void allocate() { arena_.allocate(), place(); }
 
   // Declares before allocate() that weight i is stored with so many bits in groups.

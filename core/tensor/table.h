@@ -42,10 +42,13 @@ struct Weight {
   int64_t padded_rows = 0;  // rows in memory, zero beyond the parameters' (vocabulary padding)
   // Contraction of the forward product (over cols) and of the backward one (over rows).
   kn::Leaves forward, backward;
+  kn::Bf16Order order = kn::Bf16Order::pair;  // of its products
 
   int64_t rows() const;  // of the parameters
   int64_t cols() const { return params.front().cols; }
   bool multiplies() const { return role == Role::linear || tied_head; }
+  // A matrix of a block: what Muon updates. Tables and the head are not, whatever their shape.
+  bool hidden() const { return role == Role::linear && name.starts_with("blocks."); }
 };
 
 using Table = std::vector<Weight>;

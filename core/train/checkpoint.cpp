@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <span>
 
 #include "core/base/digest.h"
 
@@ -16,8 +17,14 @@ struct StateKind {
   const char* suffix;
   View WeightState::*view;
 };
-constexpr StateKind kKinds[] = {{".master", &WeightState::master}, {".exp_avg", &WeightState::m},
+// PyTorch's names of what AdamW and Muon keep.
+constexpr StateKind kAdamW[] = {{".master", &WeightState::master}, {".exp_avg", &WeightState::m},
                                 {".exp_avg_sq", &WeightState::v}};
+constexpr StateKind kMuon[] = {{".master", &WeightState::master}, {".momentum_buffer", &WeightState::m}};
+std::span<const StateKind> kinds_of(const WeightState& w) {
+  if (w.muon) return kMuon;
+  return kAdamW;
+}
 
 std::vector<fs::path> files_below(const fs::path& folder) {
   std::vector<fs::path> files;
@@ -84,7 +91,7 @@ void save_state(const fs::path& folder, const Model& model, const CheckpointStat
   std::vector<NamedView> tensors;
   for (const WeightState& w : model.parameters().all())
     for (size_t i = 0; i < w.spec.params.size(); ++i)
-      for (const StateKind& kind : kKinds)
+      for (const StateKind& kind : kinds_of(w))
         tensors.push_back({w.spec.params[i].name + kind.suffix, w.param_rows(w.*kind.view, i)});
   save_safetensors(folder / "optimizer.safetensors", tensors, {{"format", "llmctl"}}, true);
   const Json json = {{"step", state.step},
@@ -136,7 +143,7 @@ CheckpointState load_checkpoint(const fs::path& checkpoint, Model& model, const 
   const SafeTensors file(folder / "optimizer.safetensors");
   for (WeightState& w : model.parameters().all()) {
     for (size_t i = 0; i < w.spec.params.size(); ++i)
-      for (const StateKind& kind : kKinds) {
+      for (const StateKind& kind : kinds_of(w)) {
         const View from = file.at(w.spec.params[i].name + kind.suffix), to = w.param_rows(w.*kind.view, i);
         check(from.dtype == DType::f32 && from.size() == to.size() && from.cols() == to.cols(), Code::input,
               "[checkpoint] ", checkpoint.string(), ": ", w.spec.params[i].name, " has another shape: it is of another model");

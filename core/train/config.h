@@ -35,18 +35,31 @@ struct BatchConfig {
   }
 };
 
+// AdamW for all, or Muon for the matrices of the blocks and AdamW for embeddings, head, norms and biases.
+// The names are torch.optim.Muon's. The default adjust_lr_fn is Moonlight's (Liu et al. 2025) and not
+// torch's: its update has AdamW's usual size, so that one learning rate and one decay serve both.
+// With "original" (Jordan) the matrices want a rate of their own, near 0.02.
 struct OptimizerConfig {
-  std::string name = "adamw";
+  std::string name = "adamw", adjust_lr_fn = "match_rms_adamw";
   double learning_rate = 3e-4, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1, clip = 1.0;
+  double matrix_learning_rate = 0, momentum = 0.95;
+  bool nesterov = true;
+  int64_t ns_steps = 5;
   template <class V>
   void fields(V& v) {
-    v("name", name, "optimiser").choices({"adamw"});
+    v("name", name, "muon: AdamW but for the matrices of the blocks").choices({"adamw", "muon"});
     v("learning_rate", learning_rate, "peak learning rate").range(0, 10);
     v("beta1", beta1, "decay of the first moment").range(0, 0.9999999);
     v("beta2", beta2, "decay of the second moment").range(0, 0.9999999);
     v("eps", eps, "added to the root of the second moment").range(0, 1);
     v("weight_decay", weight_decay, "decoupled decay of matrices").range(0, 100);
     v("clip", clip, "largest gradient norm, 0 for none").range(0, 1e9);
+    v("matrix_learning_rate", matrix_learning_rate, "muon: peak for its matrices, 0 for learning_rate").range(0, 10);
+    v("momentum", momentum, "muon: decay of the momentum").range(0, 0.9999999);
+    v("nesterov", nesterov, "muon: look one step of momentum ahead");
+    v("ns_steps", ns_steps, "muon: Newton-Schulz steps").range(1, 99);
+    v("adjust_lr_fn", adjust_lr_fn, "muon: rate by shape, 0.2 sqrt(max(rows, cols)) or sqrt(max(1, rows/cols))")
+        .choices({"match_rms_adamw", "original"});
   }
 };
 
@@ -66,11 +79,13 @@ struct ScheduleConfig {
 };
 
 struct NumericsConfig {
-  std::string compute = "bf16", accumulate = "fixed";
+  std::string compute = "bf16", bf16_order = "pair", accumulate = "fixed";
   bool digest = true;
   template <class V>
   void fields(V& v) {
     v("compute", compute, "dtype of operands and activations").choices({"bf16", "f32"});
+    v("bf16_order", bf16_order, "how bf16 products are summed: pair is fast with vdpbf16ps, amx32 with AMX")
+        .choices({"pair", "amx32"});
     v("accumulate", accumulate, "gradient sums: 64-bit fixed point, or plain f32 (order-bound)")
         .choices({"fixed", "f32"});
     v("digest", digest, "digest of gradients and weights each step");
@@ -137,6 +152,8 @@ struct TrainConfig {
   }
 };
 
+// Error{input} when the phases of the schedule do not fit its steps.
+void check_schedule(const ScheduleConfig& schedule);
 // The learning rate of step 0.. in double, rounded once by the caller.
 double learning_rate_at(const OptimizerConfig& optimizer, const ScheduleConfig& schedule, int64_t step);
 

@@ -6,6 +6,7 @@
 
 #include "kernels/basic.h"
 #include "kernels/math.h"
+#include "kernels/muon.h"
 #include "kernels/optimizer.h"
 
 namespace llmctl {
@@ -28,7 +29,8 @@ double tree_sum(const double* values, int64_t n) {
   return tree_sum(values, half) + tree_sum(values + half, n - half);
 }
 
-Optimizer::Optimizer(Parameters& parameters, Arena& arena, bool digest) : parameters_(parameters), digest_(digest) {
+Optimizer::Optimizer(Parameters& parameters, Arena& arena, bool digest)
+    : parameters_(parameters), arena_(arena), digest_(digest) {
   int64_t total = 0, largest = 0;
   each_param(parameters, [&](WeightState& w, const Param&, size_t i) {
     const int64_t tiles = tiles_of(w.param_rows(w.master, i));
@@ -38,6 +40,10 @@ Optimizer::Optimizer(Parameters& parameters, Arena& arena, bool digest) : parame
   norms_ = arena.take(DType::i64, {total});  // f64 by size
   tile_digests_ = arena.take(DType::i64, {largest, 4});
   digest_out_ = arena.take(DType::i64, {4});
+  each_param(parameters, [&](WeightState& w, const Param& p, size_t) {
+    const ArenaFrame frame(arena);
+    if (w.muon) muon_scratch(arena, p.rows, p.cols, muon_compute_);
+  });
 }
 
 void Optimizer::clear_gradients(const kn::Exec& exec) {
@@ -65,6 +71,57 @@ double Optimizer::grad_norm(float scale, const kn::Exec& exec) {
   return std::sqrt(tree_sum(norms_.as<double>(), at));
 }
 
+double adjusted_rate(const std::string& adjust_lr_fn, int64_t rows, int64_t cols) {
+  const auto r = static_cast<double>(rows), c = static_cast<double>(cols);
+  return adjust_lr_fn == "original" ? std::sqrt(std::max(1.0, r / c)) : 0.2 * std::sqrt(std::max(r, c));
+}
+
+void Optimizer::adamw(const Step& step, WeightState& w, size_t i, const kn::Exec& exec) {
+  const OptimizerConfig& o = step.o;
+  const Param& p = w.spec.params[i];
+  kn::AdamW op{.grad = w.param_rows(w.grad, i), .master = w.param_rows(w.master, i), .m = w.param_rows(w.m, i),
+               .v = w.param_rows(w.v, i)};
+  op.scale = step.scale;
+  op.lr = static_cast<float>(step.rate);
+  op.beta1 = static_cast<float>(o.beta1);
+  op.beta2 = static_cast<float>(o.beta2);
+  op.eps = static_cast<float>(o.eps);
+  op.decay = p.decay ? static_cast<float>(o.weight_decay) : 0.0f;
+  op.bias1 = static_cast<float>(1.0 - kn::powint64(o.beta1, step.number));
+  op.bias2 = static_cast<float>(1.0 - kn::powint64(o.beta2, step.number));
+  op.digest_key = digest_of(p.name).low;
+  if (digest_) {
+    op.tile_digests = rows_of(tile_digests_, 0, tiles_of(op.master));
+    op.digest = digest_out_;
+  }
+  kn::run(op, exec);
+}
+
+void Optimizer::muon(const Step& step, WeightState& w, size_t i, const kn::Exec& exec) {
+  const OptimizerConfig& o = step.o;
+  const Param& p = w.spec.params[i];
+  const ArenaFrame frame(arena_);
+  const MuonScratch scratch = muon_scratch(arena_, p.rows, p.cols, muon_compute_);
+  kn::MuonMomentum first{.grad = w.param_rows(w.grad, i), .m = w.param_rows(w.m, i), .update = scratch.update};
+  kn::MuonUpdate last{.update = scratch.update, .master = w.param_rows(w.master, i)};
+  first.scale = step.scale;
+  first.momentum = static_cast<float>(o.momentum);
+  first.nesterov = o.nesterov;
+  first.digest_key = last.digest_key = digest_of(p.name).low;
+  if (digest_) {
+    const int64_t tiles = tiles_of(scratch.update);
+    first.tile_digests = last.tile_digests = View(tile_digests_.data, DType::i64, {tiles, 2});
+    first.digest = View(digest_out_.as<int64_t>() + 2, DType::i64, {2});
+    last.digest = View(digest_out_.data, DType::i64, {2});
+  }
+  kn::run(first, exec);
+  const float factor = orthogonalize(scratch, o.ns_steps, exec);
+  last.lr = static_cast<float>(step.matrix_rate);
+  last.decay = p.decay ? static_cast<float>(o.weight_decay) : 0.0f;
+  last.step = static_cast<float>(step.matrix_rate * adjusted_rate(o.adjust_lr_fn, p.rows, p.cols)) * factor;
+  kn::run(last, exec);
+}
+
 UpdateResult Optimizer::update(const TrainConfig& config, int64_t step, double gradient_scale, const kn::Exec& exec) {
   const OptimizerConfig& o = config.optimizer;
   UpdateResult result;
@@ -73,25 +130,13 @@ UpdateResult Optimizer::update(const TrainConfig& config, int64_t step, double g
   check(std::isfinite(result.grad_norm), Code::input, "[train] step ", step, ": the gradient norm is not finite");
   double clip = 1.0;
   if (o.clip > 0 && result.grad_norm > o.clip) clip = o.clip / (result.grad_norm + 1e-6);
-  const auto t = step + 1;
+  OptimizerConfig matrices = o;
+  if (o.matrix_learning_rate > 0) matrices.learning_rate = o.matrix_learning_rate;
+  const Step s{o, step + 1, static_cast<float>(gradient_scale * clip), result.learning_rate,
+               learning_rate_at(matrices, config.schedule, step)};
   each_param(parameters_, [&](WeightState& w, const Param& p, size_t i) {
-    kn::AdamW op{.grad = w.param_rows(w.grad, i), .master = w.param_rows(w.master, i), .m = w.param_rows(w.m, i),
-                 .v = w.param_rows(w.v, i)};
-    op.scale = static_cast<float>(gradient_scale * clip);
-    op.lr = static_cast<float>(result.learning_rate);
-    op.beta1 = static_cast<float>(o.beta1);
-    op.beta2 = static_cast<float>(o.beta2);
-    op.eps = static_cast<float>(o.eps);
-    op.decay = p.decay ? static_cast<float>(o.weight_decay) : 0.0f;
-    op.bias1 = static_cast<float>(1.0 - kn::powint64(o.beta1, t));
-    op.bias2 = static_cast<float>(1.0 - kn::powint64(o.beta2, t));
-    op.digest_key = digest_of(p.name).low;
-    if (digest_) {
-      op.tile_digests = rows_of(tile_digests_, 0, tiles_of(op.master));
-      op.digest = digest_out_;
-      kn::run(kn::Clear{.x = digest_out_}, exec);
-    }
-    kn::run(op, exec);
+    if (digest_) kn::run(kn::Clear{.x = digest_out_}, exec);
+    w.muon ? muon(s, w, i, exec) : adamw(s, w, i, exec);
     if (!digest_ || exec.plan) return;
     const auto* d = digest_out_.as<uint64_t>();
     result.digests.push_back({p.name, {d[0], d[1]}, {d[2], d[3]}});

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The end of a step: gradient norm, clipping, AdamW with the digest, and the new compute copy.
+// The end of a step: gradient norm, clipping, AdamW or Muon with the digest, and the new compute copy.
 #pragma once
 
 #include <string>
@@ -8,6 +8,7 @@
 #include "core/base/digest.h"
 #include "core/nn/parameters.h"
 #include "core/train/config.h"
+#include "core/train/muon.h"
 
 namespace llmctl {
 
@@ -34,13 +35,27 @@ class Optimizer {
   UpdateResult update(const TrainConfig& config, int64_t step, double gradient_scale, const kn::Exec& exec);
 
  private:
+  // What the tensors of a step share.
+  struct Step {
+    const OptimizerConfig& o;
+    int64_t number;                 // from 1
+    float scale;                    // of the gradient, clipping included
+    double rate, matrix_rate;
+  };
   double grad_norm(float scale, const kn::Exec& exec);
+  void adamw(const Step& step, WeightState& w, size_t i, const kn::Exec& exec);
+  void muon(const Step& step, WeightState& w, size_t i, const kn::Exec& exec);
   Parameters& parameters_;
+  Arena& arena_;
   bool digest_;
+  DType muon_compute_ = std::getenv("MUON_BF16") ? DType::bf16 : DType::f32;  // TRIAL
   View norms_;         // f64 tiles of all tensors, as i64
   View tile_digests_;  // i64 (tiles of the largest tensor, 4)
   View digest_out_;    // i64 (4)
 };
+
+// torch.optim.Muon's factor of the learning rate of a (rows, cols) matrix.
+double adjusted_rate(const std::string& adjust_lr_fn, int64_t rows, int64_t cols);
 
 // Balanced binary tree over [0, n): the order does not depend on who computed what.
 double tree_sum(const double* values, int64_t n);

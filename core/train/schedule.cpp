@@ -6,6 +6,13 @@
 
 namespace llmctl {
 
+void check_schedule(const ScheduleConfig& s) {
+  if (s.kind != "wsd") return;
+  check(s.decay_steps > 0, Code::input, "[train] schedule.kind is wsd and schedule.decay_steps is 0: it would never fall");
+  check(s.warmup_steps + s.decay_steps <= s.steps, Code::input, "[train] schedule: ", s.warmup_steps,
+        " steps of warm-up and ", s.decay_steps, " of decay do not fit into ", s.steps, " steps");
+}
+
 double learning_rate_at(const OptimizerConfig& o, const ScheduleConfig& s, int64_t step) {
   if (step < s.warmup_steps)
     return o.learning_rate * static_cast<double>(step + 1) / static_cast<double>(s.warmup_steps);

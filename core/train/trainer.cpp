@@ -14,12 +14,14 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
     : config_(config),
       exec_(exec),
       model_(std::make_unique<Model>(std::move(spec), Purpose::training, config.unit.seq_len, exec,
-                                     config.numerics.accumulate == "f32" ? GradKind::f32 : GradKind::fixed)),
+                                     config.numerics.accumulate == "f32" ? GradKind::f32 : GradKind::fixed,
+                                     config.optimizer.name == "muon" ? Update::muon : Update::adamw)),
       batch_arena_("batch"),
       step_arena_("activations", exec.device),
       optimizer_arena_("optimizer scratch", exec.device) {
   check(config.batch.units % config.parallel.units_per_pass == 0, Code::input, "[train] ", config.batch.units,
         " units do not divide into passes of ", config.parallel.units_per_pass);
+  check_schedule(config.schedule);
   place_batch();
   optimizer_ = std::make_unique<Optimizer>(model_->parameters(), optimizer_arena_, config.numerics.digest);
   kn::Exec dry = exec;

@@ -65,38 +65,50 @@ fs::path temporary(const std::string& name) {
   return p;
 }
 
+// One run again on other threads, instruction sets and groupings, and stopped and resumed.
+void check_same_everywhere(const Json& hf, const TrainConfig& config) {
+  Machine two(2);
+  const Trace reference = train(hf, config, two);
+  REQUIRE(reference.steps.size() == 10);
+  CHECK(reference.steps.front() != reference.steps.back());
+  for (kn::Isa isa : kn::supported_isas())
+    for (int threads : {1, 3}) {
+      INFO(kn::name_of(isa) << " " << threads << " threads");
+      Machine machine(threads, isa);
+      CHECK(train(hf, config, machine, threads == 1 ? 10 : 2).steps.back() == reference.steps[threads == 1 ? 9 : 1]);
+    }
+  for (int64_t per_pass : {2, 8}) {
+    INFO(per_pass << " units per pass");
+    TrainConfig grouped = config;
+    grouped.parallel.units_per_pass = per_pass;
+    CHECK(train(hf, grouped, two).steps == reference.steps);
+  }
+  TrainConfig recompute = config;
+  recompute.parallel.recompute = "block";
+  CHECK(train(hf, recompute, two).steps == reference.steps);
+  const fs::path folder = temporary("resume");
+  CHECK(train_with_resume(hf, config, two, folder).steps == reference.steps);
+  fs::remove_all(folder);
+}
+
 }  // namespace
 
 TEST_CASE("a run has the same bits on any machine and layout of this process", "[same-bits]") {
   for (const char* compute : {"bf16", "f32"})
     for (int leaves : {1, 4})
       for (const Json& hf : {test::tiny_llama(leaves), test::tiny_gpt2(leaves)}) {
-        TrainConfig config = test::tiny_config(compute);
         INFO(compute << " leaves " << leaves << " " << hf["architectures"].dump());
-        Machine two(2);
-        const Trace reference = train(hf, config, two);
-        REQUIRE(reference.steps.size() == 10);
-        CHECK(reference.steps.front() != reference.steps.back());
-        for (kn::Isa isa : kn::supported_isas())
-          for (int threads : {1, 3}) {
-            INFO(kn::name_of(isa) << " " << threads << " threads");
-            Machine machine(threads, isa);
-            CHECK(train(hf, config, machine, threads == 1 ? 10 : 2).steps.back() ==
-                  reference.steps[threads == 1 ? 9 : 1]);
-          }
-        for (int64_t per_pass : {2, 8}) {
-          INFO(per_pass << " units per pass");
-          TrainConfig grouped = config;
-          grouped.parallel.units_per_pass = per_pass;
-          CHECK(train(hf, grouped, two).steps == reference.steps);
-        }
-        TrainConfig recompute = config;
-        recompute.parallel.recompute = "block";
-        CHECK(train(hf, recompute, two).steps == reference.steps);
-        const fs::path folder = temporary("resume");
-        CHECK(train_with_resume(hf, config, two, folder).steps == reference.steps);
-        fs::remove_all(folder);
+        check_same_everywhere(hf, test::tiny_config(compute));
       }
+}
+
+TEST_CASE("Muon has the same bits on any machine and layout of this process", "[same-bits][muon]") {
+  for (const Json& hf : {test::tiny_llama(4), test::tiny_gpt2(1)}) {
+    INFO(hf["architectures"].dump());
+    TrainConfig config = test::tiny_config();
+    config.optimizer.name = "muon";
+    check_same_everywhere(hf, config);
+  }
 }
 
 TEST_CASE("leaves change the order, and are meant to", "[same-bits]") {

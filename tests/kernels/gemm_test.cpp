@@ -19,11 +19,32 @@ Buffer panels_of(const Buffer& w, DType dtype, bool transpose = false) {
   return p;
 }
 
+// The order amx32, written from the contract: blocks of 32, the chain of the even elements and that of
+// the odd ones from +0, their sum joining the leaf's.
+float blocks_sum(const Leaves& l, int leaf, const Buffer& x, int64_t row, const Buffer& w, int64_t n) {
+  const int64_t k = x.view().cols();
+  float acc = 0;
+  for (int part = 0; part < l.parts; ++part) {
+    const Span s = l.span(leaf, part);
+    for (int64_t b = s.begin; b < s.end; b += 32) {
+      float chain[2] = {0, 0};
+      for (int64_t j = b; j < b + 32; ++j) {
+        const float p = j < s.end ? static_cast<float>(x.at(row * k + j)) : 0.0f;
+        const float q = j < s.end ? static_cast<float>(w.at(n * k + j)) : 0.0f;
+        chain[j % 2] = std::fma(p, q, chain[j % 2]);
+      }
+      acc += chain[0] + chain[1];
+    }
+  }
+  return acc;
+}
+
 // The order, written from the contract: a leaf is one chain over its columns, odd element of a
 // pair first in bf16; leaves join as a balanced tree, empty ones skipped.
 std::optional<float> leaf_sum(const Leaves& l, int leaf, const Buffer& x, int64_t row,
-                              const Buffer& w, int64_t n) {
+                              const Buffer& w, int64_t n, Bf16Order order) {
   if (l.empty(leaf)) return std::nullopt;
+  if (order == Bf16Order::amx32) return blocks_sum(l, leaf, x, row, w, n);
   const int64_t k = x.view().cols(), per = x.view().dtype == DType::bf16 ? 2 : 1;
   float acc = 0;
   for (int part = 0; part < l.parts; ++part) {
@@ -39,10 +60,10 @@ std::optional<float> leaf_sum(const Leaves& l, int leaf, const Buffer& x, int64_
 }
 
 std::optional<float> tree_sum(const Leaves& l, int lo, int hi, const Buffer& x, int64_t row,
-                              const Buffer& w, int64_t n) {
-  if (hi - lo == 1) return leaf_sum(l, lo, x, row, w, n);
-  const auto a = tree_sum(l, lo, (lo + hi) / 2, x, row, w, n);
-  const auto b = tree_sum(l, (lo + hi) / 2, hi, x, row, w, n);
+                              const Buffer& w, int64_t n, Bf16Order order) {
+  if (hi - lo == 1) return leaf_sum(l, lo, x, row, w, n, order);
+  const auto a = tree_sum(l, lo, (lo + hi) / 2, x, row, w, n, order);
+  const auto b = tree_sum(l, (lo + hi) / 2, hi, x, row, w, n, order);
   return b ? std::optional<float>(*a + *b) : a;
 }
 
@@ -50,7 +71,7 @@ void require_model(const Gemm& g, const Buffer& x, const Buffer& w, const Buffer
   set_denormals_are_zero();
   for (int64_t m = 0; m < x.view().rows(); ++m)
     for (int64_t n = 0; n < g.n; ++n) {
-      float want = *tree_sum(g.leaves, 0, g.leaves.count, x, m, w, n);
+      float want = *tree_sum(g.leaves, 0, g.leaves.count, x, m, w, n, g.order);
       if (g.bias) want += static_cast<float>(g.bias.as<float>()[n]);
       const float got = y.as<float>()[m * g.n + n];
       if (std::memcmp(&want, &got, 4) != 0) {
@@ -60,18 +81,36 @@ void require_model(const Gemm& g, const Buffer& x, const Buffer& w, const Buffer
     }
 }
 
-void require_model(int64_t m, int64_t k, int64_t n, DType dtype, const Leaves& leaves) {
+void require_model(int64_t m, int64_t k, int64_t n, DType dtype, const Leaves& leaves,
+                   Bf16Order order = Bf16Order::pair) {
   INFO(m << " x " << k << " x " << n << " " << name_of(dtype) << " leaves " << leaves.count << " parts "
          << leaves.parts);
   Buffer x(dtype, {m, k}), w(dtype, {n, k}), y(DType::f32, {m, n});
   x.fill(1), w.fill(2);
   Buffer p = panels_of(w, dtype);
-  Gemm g{.x = x, .w = p, .y = y, .n = n, .leaves = leaves};
+  Gemm g{.x = x, .w = p, .y = y, .n = n, .leaves = leaves, .order = order};
   check_same_bits(g, {&y});
   require_model(g, x, w, y);
 }
 
 }  // namespace
+
+TEST_CASE("gemm keeps the order amx32", "[kernels][gemm]") {
+  for (int64_t k : {1, 7, 33, 64, 172})
+    for (int64_t n : {5, 17, 50})
+      for (int64_t m : {1, 2, 6, 16, 19, 33}) require_model(m, k, n, DType::bf16, leaves_of(k), Bf16Order::amx32);
+  require_model(140, 1101, 209, DType::bf16, leaves_of(1101), Bf16Order::amx32);
+  for (int count : {2, 4, 8})
+    for (int64_t k : {31, 172, 256, 1025})
+      for (int64_t m : {2, 11, 40}) require_model(m, k, 21, DType::bf16, leaves_of(k, count), Bf16Order::amx32);
+  Leaves parts;
+  parts.parts = 3;
+  parts.width[0] = 128, parts.width[1] = 64, parts.width[2] = 65;
+  for (int count : {1, 2, 4, 8}) {
+    parts.count = count;
+    require_model(20, 257, 40, DType::bf16, parts, Bf16Order::amx32);
+  }
+}
 
 TEST_CASE("gemm keeps the documented order on odd sizes", "[kernels][gemm]") {
   for (DType dtype : {DType::f32, DType::bf16}) {
@@ -148,7 +187,7 @@ TEST_CASE("gemm agrees with f64", "[kernels][gemm]") {
 
 // vdpbf16ps against two FMAs, odd element first, over 4 million pairs of any sign and of exponents
 // that reach denormal inputs, products and sums; no infinities.
-TEST_CASE("the bf16 pair instruction is two FMAs under DAZ and FTZ", "[kernels][gemm]") {
+TEST_CASE("the bf16 instructions are FMAs under DAZ and FTZ", "[kernels][gemm]") {
   const int64_t m = 7, k = 2048, n = 208;  // few rows: the instruction is used whatever its speed
   Buffer x(DType::bf16, {m, k}), w(DType::bf16, {n, k}), y(DType::f32, {m, n});
   auto any_bits = [](Buffer& b, uint64_t seed, uint64_t low, uint64_t high) {
@@ -161,9 +200,11 @@ TEST_CASE("the bf16 pair instruction is two FMAs under DAZ and FTZ", "[kernels][
   for (uint64_t high : {40, 70, 150}) {  // sums near the smallest normal, below it, and ordinary
     any_bits(x, 12, 0, high), any_bits(w, 13, 0, high == 40 ? 110 : high);
     Buffer p = panels_of(w, DType::bf16);
-    Gemm g{.x = x, .w = p, .y = y, .n = n, .leaves = leaves_of(k)};
-    check_same_bits(g, {&y});
-    require_model(g, x, w, y);
+    for (Bf16Order order : {Bf16Order::pair, Bf16Order::amx32}) {
+      Gemm g{.x = x, .w = p, .y = y, .n = n, .leaves = leaves_of(k), .order = order};
+      check_same_bits(g, {&y});
+      require_model(g, x, w, y);
+    }
   }
 }
 
@@ -176,7 +217,7 @@ TEST_CASE("panels hold every weight once", "[kernels][gemm]") {
         Buffer w(from, {n, k}), p(to, {panel_elements(to, depth, columns)});
         w.fill(14);
         check_same_bits(PackPanels{.src = w, .dst = p, .transpose = transpose}, {&p});
-        const int64_t per = to == DType::bf16 ? 2 : 1, steps = (depth + per - 1) / per;
+        const int64_t per = to == DType::bf16 ? 2 : 1, steps = per == 2 ? (depth + 31) / 32 * 16 : depth;
         for (int64_t i = 0; i < p.size(); ++i) {
           const int64_t h = i % per, c = i / per % 16, s = i / per / 16 % steps, panel = i / per / 16 / steps;
           const int64_t column = panel * 16 + c, d = s * per + h;
@@ -189,7 +230,23 @@ TEST_CASE("panels hold every weight once", "[kernels][gemm]") {
 
 namespace {
 // One chain in token order, pairs restarting at each sequence.
-float dw_chain(const Buffer& dy, const Buffer& x, int64_t seq, int64_t n, int64_t k) {
+float dw_blocks(const Buffer& dy, const Buffer& x, int64_t seq, int64_t n, int64_t k) {
+  const int64_t rows = dy.view().cols(), cols = x.view().cols(), tokens = dy.view().rows();
+  float acc = 0;
+  for (int64_t s = 0; s < tokens; s += seq)
+    for (int64_t b = s; b < s + seq; b += 32) {
+      float chain[2] = {0, 0};
+      for (int64_t t = b; t < b + 32; ++t) {
+        const bool there = t < s + seq;
+        chain[(t - b) % 2] = std::fma(there ? static_cast<float>(dy.at(t * rows + n)) : 0.0f,
+                                      there ? static_cast<float>(x.at(t * cols + k)) : 0.0f, chain[(t - b) % 2]);
+      }
+      acc += chain[0] + chain[1];
+    }
+  return acc;
+}
+float dw_chain(const Buffer& dy, const Buffer& x, int64_t seq, int64_t n, int64_t k, Bf16Order order) {
+  if (order == Bf16Order::amx32) return dw_blocks(dy, x, seq, n, k);
   const int64_t rows = dy.view().cols(), cols = x.view().cols(), tokens = dy.view().rows();
   const int64_t per = dy.view().dtype == DType::bf16 ? 2 : 1;
   float acc = 0;
@@ -206,20 +263,22 @@ float dw_chain(const Buffer& dy, const Buffer& x, int64_t seq, int64_t n, int64_
 
 TEST_CASE("gemm_dw: order, pieces and fixed point", "[kernels][gemm]") {
   struct Case { int64_t sequences, seq, n, k; };
-  for (DType dtype : {DType::f32, DType::bf16})
+  struct Kind { DType dtype; Bf16Order order; };
+  for (auto [dtype, order] : {Kind{DType::f32, Bf16Order::pair}, Kind{DType::bf16, Bf16Order::pair},
+                              Kind{DType::bf16, Bf16Order::amx32}})
     for (const Case c : {Case{3, 7, 5, 17}, Case{1, 1, 1, 1}, Case{2, 150, 37, 200}, Case{4, 33, 140, 23}}) {
       INFO(c.sequences << " x " << c.seq << ", " << c.n << " x " << c.k << " " << name_of(dtype));
       const int64_t tokens = c.sequences * c.seq;
       Buffer dy(dtype, {tokens, c.n}), x(dtype, {tokens, c.k}), grad(DType::f32, {c.n, c.k});
       Buffer fixed(DType::i64, {c.n, c.k}), flag(DType::i32, {1}), chain(DType::f32, {c.n, c.k});
-      Buffer work(DType::u8, {gemm_dw_workspace(dtype, tokens, c.seq, c.n, c.k)});
+      Buffer work(DType::u8, {gemm_dw_workspace(dtype, tokens, c.seq, c.n, c.k, order)});
       dy.fill(15), x.fill(16), grad.zero(), fixed.zero(), flag.zero();
-      GemmDw whole{.dy = dy, .x = x, .seq = c.seq, .grad = grad, .work = work};
+      GemmDw whole{.dy = dy, .x = x, .seq = c.seq, .grad = grad, .work = work, .order = order};
       check_same_bits(whole, {}, {&grad});
       set_denormals_are_zero();
       for (int64_t n = 0; n < c.n; ++n)
         for (int64_t k = 0; k < c.k; ++k) {
-          const float want = 0.0f + dw_chain(dy, x, c.seq, n, k);
+          const float want = 0.0f + dw_chain(dy, x, c.seq, n, k, order);
           const bool same = std::memcmp(&want, grad.as<float>() + n * c.k + k, 4) == 0;
           REQUIRE(same);
         }

@@ -29,7 +29,7 @@ HOMES = {
     r"pcre2": ["data/"],
     r"cuda|cublas|cooperative_groups|mma\.h|cub/": ["kernels/"],
     r"nccl|mpi\.h": ["parallel/"],
-    r"immintrin\.h|x86intrin\.h|cpuid\.h": ["kernels/"],
+    r"immintrin\.h|x86intrin\.h|cpuid\.h|arm_neon\.h": ["kernels/"],
     r"catch2/": [],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)')

@@ -46,6 +46,27 @@ TEST_CASE("a layout of one device is the trainer's own dry run") {
   }
 }
 
+TEST_CASE("Muon's one moment and its scratch for whole matrices are planned") {
+  const Machine m;
+  TrainConfig config = config_of(2, 128, 4);
+  const ModelSpec spec = llama(1024, 3, 16, 8, 4096, 1000);
+  const LayoutPlan adamw = plan_layout(config, spec, {1, 1, 1, 0}, m.exec);
+  config.optimizer.name = "muon";
+  const LayoutPlan plan = plan_layout(config, spec, {1, 1, 1, 0}, m.exec);
+  const std::vector<MemoryLine> own = Trainer(config, spec, m.exec).plan();
+  int64_t hidden = 0;
+  for (const Weight& w : spec.table())
+    if (w.hidden()) hidden += w.rows() * w.cols();
+  CHECK(hidden == 3 * (1024 * (1024 + 2 * 512 + 1024) + 3 * 1024 * 4096));
+  CHECK(adamw.lines[0].bytes - plan.lines[0].bytes == 4 * hidden);
+  const int64_t weights = plan.lines[0].bytes + plan.lines[1].bytes + plan.lines[2].bytes;
+  CHECK(weights <= own[0].bytes);
+  CHECK(static_cast<double>(weights) > 0.97 * static_cast<double>(own[0].bytes));
+  CHECK(plan.lines[4].bytes == own[2].bytes + own[3].bytes);
+  CHECK(own[3].bytes > 2 * 4 * 1024 * 4096);  // the update and its panels
+  CHECK(plan_layout(config, spec, {2, 1, 1, 0}, m.exec).lines[4].bytes == plan.lines[4].bytes);
+}
+
 TEST_CASE("ZeRO, tensor and pipeline ranks divide what they say they divide") {
   const Machine m;
   const TrainConfig config = config_of(1, 256, 8);

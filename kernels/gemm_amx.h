@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// The order amx32 by the instruction it is named after. tdpbf16ps adds to each element of a 16x16
+// f32 tile the sum of two chains of 16 FMAs, over the even and over the odd elements of 32, each from
+// +0, under DAZ and FTZ (Intel's manual; tests/kernels/gemm_test.cpp holds it to the FMAs of
+// gemm_tile.h bit for bit).
+//
+// A step of the contraction is 32 elements: 16 pairs of a panel are a right tile as they lie in
+// memory, and 16 rows of 32 columns of a row-major matrix are a left tile. Blocks of two by two output
+// tiles share their operands: per step 4 KiB are read, from L2 at about the pace of the 4 products, so
+// a block runs through the whole contraction at once and its sums never leave L1 before the epilogue.
+// Internal to kernels/; a part of the set avx512_bf16, used where the CPU and the kernel offer it.
+#pragma once
+
+#include "kernels/gemm_tasks.h"
+#include "kernels/leaves.h"
+
+#if KN_ISA == 3
+
+namespace llmctl::kn {
+namespace KN_NS {
+
+constexpr int64_t kTileSide = 16, kBlockSide = 32;  // outputs of a tile, and of a block
+constexpr int64_t kTileBytes = 1024;
+constexpr int64_t kBlockFloats = kBlockSide * kBlockSide;
+
+// Tile registers, configured for as long as this lives (a task). 0..3 are outputs, 4 and 5 left, 6
+// and 7 right; the left ones and their outputs have as many rows as there are.
+class TileScope {
+ public:
+  TileScope() { rows(kBlockSide); }
+  ~TileScope() { _tile_release(); }
+  TileScope(const TileScope&) = delete;
+  TileScope& operator=(const TileScope&) = delete;
+
+  void rows(int64_t n) {
+    if (n == rows_) return;
+    rows_ = n;
+    const auto above = static_cast<uint8_t>(n < kTileSide ? n : kTileSide);
+    const auto below = static_cast<uint8_t>(n > kTileSide ? n - kTileSide : kTileSide);
+    alignas(64) Config c;
+    for (int i : {0, 1, 4}) c.rows[i] = above;
+    for (int i : {2, 3, 5}) c.rows[i] = below;
+    _tile_loadconfig(&c);
+  }
+
+ private:
+  struct Config {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  };
+  int64_t rows_ = 0;
+};
+
+// Left operand of a block: up to 32 rows as two tiles.
+struct LeftTiles {
+  const char* at;  // first row, first step
+  int64_t row;     // bytes between rows
+  int64_t tile;    // bytes from the first tile to the second
+  int64_t step;    // bytes between steps
+};
+struct RightTiles {
+  const char* at;  // first panel, first step
+  int64_t panel;   // bytes between panels
+};
+// The next pair of panels will be wanted soon: this call brings its part of them to L2.
+struct Ahead {
+  int64_t part = 0, parts = 0;  // parts = 0: nothing
+};
+
+template <int R, int C>
+KN_INLINE void products(const LeftTiles& left, const RightTiles& right, int64_t steps) {
+  const char *a = left.at, *w = right.at;
+  const auto row = static_cast<size_t>(left.row);
+  for (int64_t s = 0; s < steps; ++s) {
+    _tile_loadd(6, w, 64);
+    _tile_loadd(4, a, row);
+    _tile_dpbf16ps(0, 4, 6);
+    if constexpr (C > 1) {
+      _tile_loadd(7, w + right.panel, 64);
+      _tile_dpbf16ps(1, 4, 7);
+    }
+    if constexpr (R > 1) {
+      _tile_loadd(5, a + left.tile, row);
+      _tile_dpbf16ps(2, 5, 6);
+      if constexpr (C > 1) _tile_dpbf16ps(3, 5, 7);
+    }
+    a += left.step;
+    w += kTileBytes;
+  }
+}
+
+KN_INLINE void fetch_step(const RightTiles& right, int64_t step) {
+  const char* from = right.at + 2 * right.panel + step * kTileBytes;
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < kTileBytes; i += 64) {
+    _mm_prefetch(from + i, _MM_HINT_T1);
+    _mm_prefetch(from + right.panel + i, _MM_HINT_T1);
+  }
+}
+
+template <int R, int C>
+void block_products(const LeftTiles& left, const RightTiles& right, int64_t steps, bool resume, float* acc,
+                    const Ahead& ahead) {
+  constexpr size_t row = kBlockSide * 4;
+  float* below = acc + kTileSide * kBlockSide;
+  if (resume) {
+    _tile_loadd(0, acc, row);
+    if constexpr (C > 1) _tile_loadd(1, acc + kTileSide, row);
+    if constexpr (R > 1) _tile_loadd(2, below, row);
+    if constexpr (R > 1 && C > 1) _tile_loadd(3, below + kTileSide, row);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  if (ahead.parts > 0) {
+    int64_t wanted = steps * ahead.part / ahead.parts;
+    for (int64_t s = 0; s < steps; s += ahead.parts, ++wanted) {
+      const int64_t n = steps - s < ahead.parts ? steps - s : ahead.parts;
+      fetch_step(right, wanted);
+      products<R, C>({left.at + s * left.step, left.row, left.tile, left.step},
+                     {right.at + s * kTileBytes, right.panel}, n);
+    }
+  } else {
+    products<R, C>(left, right, steps);
+  }
+  _tile_stored(0, acc, row);
+  if constexpr (C > 1) _tile_stored(1, acc + kTileSide, row);
+  if constexpr (R > 1) _tile_stored(2, below, row);
+  if constexpr (R > 1 && C > 1) _tile_stored(3, below + kTileSide, row);
+}
+
+// acc (rows <= 32, 32) = its chains, advanced over `steps` steps by 1 or 2 panels; the scope is set
+// to `rows`.
+inline void advance_tiles(const LeftTiles& left, const RightTiles& right, int64_t steps, int64_t rows,
+                          int64_t panels, bool resume, float* acc, const Ahead& ahead = {}) {
+  if (rows > kTileSide)
+    panels > 1 ? block_products<2, 2>(left, right, steps, resume, acc, ahead)
+               : block_products<2, 1>(left, right, steps, resume, acc, ahead);
+  else
+    panels > 1 ? block_products<1, 2>(left, right, steps, resume, acc, ahead)
+               : block_products<1, 1>(left, right, steps, resume, acc, ahead);
+}
+
+// Blocks of 32 rows x 2 panels of a task, down first: a pair of panels stays in L2 meanwhile.
+struct Blocks {
+  Window task;
+  int64_t down() const { return (task.rows + kBlockSide - 1) / kBlockSide; }
+  int64_t count() const { return down() * ((task.panels + 1) / 2); }
+  Window at(int64_t i) const {
+    const int64_t r = i % down() * kBlockSide, p = i / down() * 2;
+    return {task.row + r, task.rows - r < kBlockSide ? task.rows - r : kBlockSide, task.panel + p,
+            task.panels - p < 2 ? task.panels - p : 2};
+  }
+  // Each block of a pair of panels fetches its share of the next pair.
+  Ahead ahead(int64_t i) const {
+    const bool more = down() > 1 && i / down() * 2 + 4 <= task.panels;
+    return {i % down(), more ? down() : 0};
+  }
+};
+
+}  // namespace KN_NS
+}  // namespace llmctl::kn
+#endif

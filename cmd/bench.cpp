@@ -3,13 +3,13 @@
 #include "cmd/bench.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <optional>
 
 #include "cmd/commands.h"
@@ -77,9 +77,10 @@ std::string text_of(const std::vector<BenchRow>& rows) {
 }
 
 double peak_rss_mb() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) / 1024;
+  std::ifstream status("/proc/self/status");  // rusage would count the parent's, from before exec
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:")) return std::strtod(line.c_str() + 6, nullptr) / 1024;
+  return 0;
 }
 
 // "MxNxK"; nothing unless all three are positive numbers.
@@ -116,6 +117,7 @@ int bench(const std::vector<std::string>& suites, const BenchOptions& options, C
                     {"of_limit", r.limit > 0 ? Json(r.value / r.limit) : Json(nullptr)}});
   print_result(common,
                {{"rows", rows},
+                {"bf16_order", kn::name_of(options.order)},
                 {"isa", kn::name_of(runtime.exec.isa)},
                 {"threads", runtime.pool->threads()},
                 {"quick", options.quick},
@@ -138,7 +140,7 @@ void Bench::add(std::string name, double value, std::string unit, double limit) 
 
 double Bench::peak(DType dtype) {
   double& known = dtype == DType::bf16 ? peak_bf16_ : peak_f32_;
-  if (known == 0) known = measure_peak(dtype, exec);
+  if (known == 0) known = measure_peak(dtype, options.order, exec);
   return known;
 }
 
@@ -223,6 +225,9 @@ void add_bench(CLI::App& app, Common& common) {
       ->check(CLI::Validator([](std::string& s) { return shape_of(s) ? "" : s + " is not MxNxK"; }, "MxNxK"));
   app.add_option("--dtype", options->dtypes, "only f32 or bf16 (gemm), bf16 (models), int8, int4")
       ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}));
+  app.add_option("--bf16-order", options->order, "gemm, train, prefill, decode, serve: pair (default) or amx32")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, kn::Bf16Order>{{"pair", kn::Bf16Order::pair},
+                                                                               {"amx32", kn::Bf16Order::amx32}}));
   app.add_option("--model", options->model, "train, prefill, decode, serve: the shape")
       ->check(CLI::IsMember(kBenchModels));
   app.add_option("--batch", options->batch, "train, decode, serve: sequences at a time")

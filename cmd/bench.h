@@ -32,6 +32,7 @@ struct BenchOptions {
   std::vector<GemmShape> shapes;    // gemm: these products, in the order of sums that training uses
   std::vector<std::string> dtypes;  // gemm, prefill, decode, serve: only these
   std::string model;                // train, prefill, decode, serve: a shape of kBenchModels
+  kn::Bf16Order order = kn::Bf16Order::pair;  // of products in bf16
   int64_t batch = 0;                // train, decode, serve: sequences at a time
   int64_t tokens = 0;               // train, prefill, decode, serve: tokens of each
 
@@ -77,7 +78,7 @@ struct Filled {
 // block, and TinyLlama's. The 124M ones tie head and embedding in training. For inference the head
 // is a matrix of its own, so that it is quantised as llama.cpp quantises the tied one.
 inline const std::vector<std::string> kBenchModels = {"3M", "30M", "124M", "124M-gpt2", "1.1B"};
-ModelSpec bench_spec(const std::string& size, DType compute, Purpose purpose);
+ModelSpec bench_spec(const std::string& size, DType compute, kn::Bf16Order order, Purpose purpose);
 // An inference model with made-up weights; bits 0, 8 or 4 (groups of 64).
 std::unique_ptr<Model> made_up_model(const ModelSpec& spec, int bits, int64_t context, const kn::Exec& exec);
 // Weight bytes that one decoded token reads.

@@ -25,9 +25,10 @@ void gemm(Bench& bench, DType dtype, const GemmShape& s, int leaves) {
   const Filled panels(dtype, {kn::panel_elements(dtype, s.k, s.n)}, exec);
   {
     const Filled w(dtype, {s.n, s.k}, exec);
-    kn::run(kn::PackPanels{.src = w.view, .dst = panels.view}, exec);
+    kn::run(kn::PackPanels{.src = w.view, .panels = panels.view, .panels_t = {}}, exec);
   }
-  const kn::Gemm op{.x = x.view, .w = panels.view, .y = y.view, .n = s.n, .leaves = kn::leaves_of(s.k, leaves)};
+  const kn::Gemm op{.x = x.view, .w = panels.view, .y = y.view, .n = s.n, .leaves = kn::leaves_of(s.k, leaves),
+                    .order = bench.options.order};
   const double seconds = bench.median([&] { kn::run(op, exec); });
   const std::string name = fmt::format("gemm {}x{}x{} {}{}", s.m, s.n, s.k, kn::name_of(dtype),
                                        leaves > 1 ? fmt::format(" {} leaves", leaves) : "");
@@ -79,9 +80,9 @@ void gemm_dw(Bench& bench, DType dtype, int64_t tokens, int64_t n, int64_t k) {
   const kn::Exec& exec = bench.exec;
   const Filled dy(dtype, {tokens, n}, exec), x(dtype, {tokens, k}, exec);
   Filled grad(DType::i64, {n, k}, exec), overflow(DType::i32, {1}, exec);
-  Filled work(DType::u8, {std::max<int64_t>(1, kn::gemm_dw_workspace(dtype, tokens, 256, n, k))}, exec);
+  Filled work(DType::u8, {std::max<int64_t>(1, kn::gemm_dw_workspace(dtype, tokens, 256, n, k, bench.options.order))}, exec);
   const kn::GemmDw op{.dy = dy.view, .x = x.view, .seq = 256, .grad = grad.view, .parts = 8,
-                      .overflow = overflow.view, .work = work.view};
+                      .overflow = overflow.view, .work = work.view, .order = bench.options.order};
   const double seconds = bench.median([&] { kn::run(op, exec); });
   bench.add(fmt::format("gemm dW {}x{}, {} tokens {}", n, k, tokens, kn::name_of(dtype)),
             2.0 * static_cast<double>(tokens * n * k) / seconds / 1e9, "GFLOP/s", bench.peak(dtype) / 1e9);

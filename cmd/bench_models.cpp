@@ -82,11 +82,13 @@ void fill(Parameters& parameters, WeightState& w, const kn::Exec& exec) {
 
 }  // namespace
 
-ModelSpec bench_spec(const std::string& size, DType compute, Purpose purpose) {
+ModelSpec bench_spec(const std::string& size, DType compute, kn::Bf16Order order, Purpose purpose) {
   for (const Size& s : kSizes)
-    if (size == s.name)
-      return make_model_spec(config_of(s, s.tied && purpose == Purpose::training), compute,
-                             "[bench] " + size);
+    if (size == s.name) {
+      Json hf = config_of(s, s.tied && purpose == Purpose::training);
+      hf["llmctl"] = {{"bf16_order", kn::name_of(order)}};
+      return make_model_spec(hf, compute, "[bench] " + size);
+    }
   throw Error(Code::bug, "[bench] no shape named " + size);
 }
 

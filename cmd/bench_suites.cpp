@@ -48,7 +48,7 @@ struct Stepper {
 };
 
 void train_step(Bench& bench, const std::string& size, int64_t sequences, int64_t seq) {
-  Stepper s(step_config(sequences, seq, 1, "fixed", true), bench_spec(size, DType::bf16, Purpose::training),
+  Stepper s(step_config(sequences, seq, 1, "fixed", true), bench_spec(size, DType::bf16, bench.options.order, Purpose::training),
             bench.exec);
   const double seconds = bench.median([&] { s.step(); });
   const double flops = training_flops_per_token(s.trainer.model().spec().config,
@@ -103,8 +103,8 @@ constexpr Storage kStorages[] = {{"bf16", 0}, {"int8", 8}, {"int4", 4}};
 std::string inference_size(const Bench& bench) {
   return bench.options.model_or(bench.quick ? "3M" : "124M");
 }
-ModelSpec inference_spec(const std::string& size) {
-  return bench_spec(size, DType::bf16, Purpose::inference);
+ModelSpec inference_spec(const std::string& size, const Bench& bench) {
+  return bench_spec(size, DType::bf16, bench.options.order, Purpose::inference);
 }
 
 // Tokens/s at most: weights are read once a step for all clients; the arithmetic is done for each.
@@ -144,7 +144,7 @@ void bench_prefill(Bench& bench) {
   const int64_t tokens = bench.options.tokens_or(512), context = std::max<int64_t>(1024, tokens + 1);
   for (const Storage& s : kStorages) {
     if (!bench.options.wants(s.name)) continue;
-    const auto model = made_up_model(inference_spec(size), s.bits, context, bench.exec);
+    const auto model = made_up_model(inference_spec(size, bench), s.bits, context, bench.exec);
     const auto engine = make_engine(*model, {.context = context, .max_batch = 1}, bench.exec);
     int64_t salt = 0;  // no prompt is seen twice: nothing comes from a prefix kept
     const double seconds = bench.median([&] { complete(*engine, request_of(tokens, 1, ++salt)); });
@@ -162,7 +162,7 @@ void bench_decode(Bench& bench) {
   const int64_t context = std::max<int64_t>(1024, tokens + 16);
   for (const Storage& s : kStorages) {
     if (!bench.options.wants(s.name)) continue;
-    const auto model = made_up_model(inference_spec(size), s.bits, context, bench.exec);
+    const auto model = made_up_model(inference_spec(size, bench), s.bits, context, bench.exec);
     const auto engine = make_engine(*model, {.context = context, .max_batch = clients}, bench.exec);
     std::vector<double> rates;
     for (int64_t i = 0; i < 3; ++i) rates.push_back(decode_rate(*engine, clients, tokens, i));
@@ -187,7 +187,7 @@ void bench_numerics(Bench& bench) {
   const std::string size = bench.quick ? "3M" : "30M";
   std::vector<std::unique_ptr<Stepper>> steppers;
   for (const Order& o : orders) {
-    ModelSpec spec = bench_spec(size, DType::bf16, Purpose::training);
+    ModelSpec spec = bench_spec(size, DType::bf16, bench.options.order, Purpose::training);
     Json hf = spec.hf;
     hf["llmctl"]["leaves"] = {{"attention", o.leaves}, {"mlp", o.leaves}, {"vocab", o.leaves}};
     spec = make_model_spec(hf, DType::bf16, "[bench] numerics");
@@ -212,7 +212,7 @@ void bench_serve(Bench& bench) {
   const int tokens = static_cast<int>(bench.options.tokens_or(bench.quick ? 16 : 64));
   const int most = static_cast<int>(bench.options.batch_or(16));
   const int64_t context = std::max<int64_t>(512, tokens + 16);
-  const auto model = made_up_model(inference_spec(size), 0, context, bench.exec);
+  const auto model = made_up_model(inference_spec(size, bench), 0, context, bench.exec);
   const auto engine = make_engine(*model, {.context = context, .max_batch = most}, bench.exec);
   int64_t salt = 0;
   for (int clients : {1, most}) {

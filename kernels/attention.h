@@ -12,10 +12,15 @@
 // Masked keys contribute nothing, whatever lies in their slot (stale pages may hold anything); a
 // segment's O of -0 (only underflow makes one) counts as +0, so that skipping them is exact.
 //
+// In bf16 that is the order `pair`. The order `amx32` (gemm.h) sums by blocks of 32 instead: scores
+// over D, a last block filled up with +0; O over the segment's keys, blocks being pages; p of masked
+// keys +0. All else is the same.
+//
 // Pages hold 32 keys per KV head. K page: f32 [D][32], bf16 [ceil(D/2)][32][2] (pairs along D).
 // V page: f32 [32][D], bf16 [16][D][2] (pairs along keys).
 #pragma once
 
+#include "kernels/leaves.h"
 #include "kernels/op.h"
 
 namespace llmctl::kn {
@@ -71,6 +76,7 @@ struct AttnFwd {
   View sequences, page_table;
   float scale = 1.0f;  // applied to the score in fp32
   View out, lse;
+  Bf16Order order = Bf16Order::pair;  // in bf16
   void check() const;
 };
 KN_OP(AttnFwd)
@@ -81,7 +87,9 @@ KN_OP(AttnFwd)
 // over keys; dK and dV per query head are chains over queries (bf16: pairs from the document's
 // start), both in fp32, -0 counting as +0; heads of the group join as one balanced binary tree of
 // neighbours, then one rounding. Rows of dqkv (T, heads + 2 kv_heads, D) outside every sequence are
-// left alone. Sequences must not overlap; page_table is not used.
+// left alone. Sequences must not overlap; page_table is not used. The order amx32 sums by blocks of 32:
+// s and dP over D, dQ over keys and dK, dV over queries from the document's start, masked p and ds +0;
+// groups of up to 128 heads.
 // bits: any-isa (CUDA: backend)
 struct AttnBwd {
   static constexpr const char* kName = "attn_bwd";
@@ -92,9 +100,11 @@ struct AttnBwd {
   View out, lse, dout;
   View dqkv;
   View work;  // u8, attn_bwd_workspace bytes
+  Bf16Order order = Bf16Order::pair;  // in bf16
   void check() const;
 };
 KN_OP(AttnBwd)
-int64_t attn_bwd_workspace(DType dtype, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim);
+int64_t attn_bwd_workspace(DType dtype, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                           Bf16Order order = Bf16Order::pair);
 
 }  // namespace llmctl::kn

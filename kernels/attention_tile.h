@@ -12,6 +12,10 @@ namespace KN_NS {
 
 constexpr int64_t kMaxHeadDim = 256;
 
+struct Sequence {  // one row of AttnFwd::sequences
+  int32_t first_row, queries, keys, first_page;
+};
+
 // T is the storage type. Word<T>: what one step consumes.
 template <class T>
 struct WordOf {

@@ -38,6 +38,9 @@ KN_MATH float from_fixed(int64_t sum) {
 #endif
 }
 
+// As fixed point would give a value back that fits.
+KN_MATH float rounded_fixed(float g) { return from_fixed(to_fixed(g)); }
+
 #ifdef KN_ISA
 // Sets an overflow flag; any number of tasks may do so at once.
 KN_INLINE void raise_flag(int32_t* flag) {
@@ -109,6 +112,14 @@ KN_INLINE void add_fixed(FixedAdder& a, int64_t* p, F32 g, int64_t n) {
   store(lanes, g);
   add_fixed(a, t, load(lanes, n));
   for (int64_t i = 0; i < n; ++i) p[i] += t[i];
+}
+
+// The lanes as fixed point would give them back: what is the only contribution may stay f32.
+KN_INLINE F32 rounded_fixed(FixedAdder& a, F32 g) {
+  Mask ok = lt(math::absolute(g), a.limit);
+  a.bad = ior(a.bad, iselect(ok, iset1(0), iset1(-1)));
+  // An integer 0 has no sign.
+  return add(mul(round_even(mul(select(ok, g, zero()), set1(kFixedScale))), set1(0x1p-40f)), zero());
 }
 
 // The floats of 16 sums, or of the first n with the rest +0.

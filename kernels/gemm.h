@@ -22,14 +22,14 @@ constexpr int64_t kPanelColumns = 16;
 // Elements of the panels of a (contraction, columns) product.
 int64_t panel_elements(DType dtype, int64_t contraction, int64_t columns);
 
-// dst = panels of src. src (N,K) row-major f32 or bf16; dst f32 or bf16 (f32 -> bf16 rounds to
-// nearest even). transpose=false: columns N, contraction K; true: columns K, contraction N.
+// The panels of src for both directions, either or both. src (N,K) row-major f32 or bf16; panels f32
+// or bf16 (f32 -> bf16 rounds to nearest even).
 // bits: any-cpu+cuda
 struct PackPanels {
   static constexpr const char* kName = "pack_panels";
   View src;
-  View dst;  // (panel_elements)
-  bool transpose = false;
+  View panels;    // (panel_elements of contraction K, columns N) or none
+  View panels_t;  // (panel_elements of contraction N, columns K) or none
   void check() const;
 };
 KN_OP(PackPanels)
@@ -56,8 +56,9 @@ KN_OP(Gemm)
 // token order, in bf16 by pairs (blocks) of tokens, restarting every `seq` tokens (a sequence's last
 // pair or block is filled with +0). dy (T,N), x (T,K), same dtype.
 // A part's chain may come in pieces: resume loads the chain from `chain` (f32 (N,K)), pause stores
-// it there; otherwise the finished sum joins grad (N,K): int64 fixed point (fixed.h) or f32 (+=).
-// parts bounds the fixed-point range; a value that is not finite or too large sets *overflow to 1.
+// it there; otherwise the finished sum joins grad (N,K): int64 fixed point (fixed.h) or f32 (+=). only:
+// the sum is all there is of the step's gradient, and becomes grad (f32), rounded and checked as if it
+// had been fixed point, which loses nothing (NUMERICS rule 14). parts bounds the fixed-point range; a value that is not finite or too large sets *overflow to 1.
 // work: gemm_dw_workspace bytes.
 // bits: any-isa (CUDA: backend)
 struct GemmDw {
@@ -67,6 +68,7 @@ struct GemmDw {
   View chain;
   bool resume = false, pause = false;
   View grad;
+  bool only = false;
   int64_t parts = 1;
   View overflow;  // i32 (1)
   View work;      // u8

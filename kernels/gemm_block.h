@@ -68,8 +68,11 @@ void advance_many(const Left& left, const Right<W>& right, Span steps, int64_t r
       for (int64_t i = 0; i < cut.tiles; ++i) {
         t.a = reinterpret_cast<const Wide*>(packed) + cut.begin(i) * t.steps;
         t.acc = to.acc + cut.begin(i) * to.stride + p * 16;
-        if constexpr (!widen && !blocks)
-          t.next = i < group && p + group + i < count ? panels + (group + i) * right.stride : nullptr;
+        // The next panels: a tile's steps fetch one, or, where a source step is two, a pair of them.
+        const int64_t soon = p + group + i * words;
+        t.next = i * words < group && soon < count ? reinterpret_cast<const char*>(panels + (group + i * words) * right.stride)
+                                                   : nullptr;
+        t.apart = widen ? right.stride * 4 : n / 2 * 64;
         tile_rows<Wide, true, blocks, most>(t, cut.height(i), here);
       }
     }

@@ -37,7 +37,9 @@ void GemmDw::check() const {
         "[gemm_dw] chain has ", chain.size(), " elements and the gradient ", n * k);
   check(pause || ((grad.dtype == DType::f32 || grad.dtype == DType::i64) && grad.size() == n * k),
         Code::bug, "[gemm_dw] grad has ", grad.size(), " elements, expected ", n * k);
-  check(pause || grad.dtype != DType::i64 ||
+  check(pause || !only || grad.dtype == DType::f32, Code::bug, "[gemm_dw] the only part of a gradient is f32, not ",
+        name_of(grad.dtype));
+  check(pause || (grad.dtype != DType::i64 && !only) ||
             (parts >= 1 && overflow.dtype == DType::i32 && overflow.size() == 1),
         Code::bug, "[gemm_dw] fixed point wants parts >= 1 (got ", parts, ") and an overflow flag");
   const int64_t need = gemm_dw_workspace(dy.dtype, tokens, seq, n, k, order);
@@ -99,14 +101,18 @@ void store_chain(const GemmDw& g, const Window& at, const float* acc, int64_t st
     }
 }
 
-template <class G>
+template <bool only, class G>
 void join_gradient(const GemmDw& g, const Window& at, const float* acc, int64_t stride, G* to) {
   const int64_t k = g.x.cols();
   FixedAdder adder = fixed_adder(g.parts);
   for (int64_t r = 0; r < at.rows; ++r)
     for (int64_t p = 0; p < at.panels; ++p) {
       const int64_t column = (at.panel + p) * 16, n = k - column < 16 ? k - column : 16;
-      add_grad(adder, to + (at.row + r) * k + column, load(acc + r * stride + p * 16), n);
+      const F32 sum = load(acc + r * stride + p * 16);
+      if constexpr (only)
+        store(to + (at.row + r) * k + column, rounded_fixed(adder, sum), n);
+      else
+        add_grad(adder, to + (at.row + r) * k + column, sum, n);
     }
   if (refused(adder)) raise_flag(g.overflow.as<int32_t>());
 }
@@ -115,9 +121,11 @@ void finish(const GemmDw& g, const Window& at, const float* acc, int64_t stride)
   if (g.pause)
     store_chain(g, at, acc, stride);
   else if (g.grad.dtype == DType::i64)
-    join_gradient(g, at, acc, stride, g.grad.as<int64_t>());
+    join_gradient<false>(g, at, acc, stride, g.grad.as<int64_t>());
+  else if (g.only)
+    join_gradient<true>(g, at, acc, stride, g.grad.as<float>());
   else
-    join_gradient(g, at, acc, stride, g.grad.as<float>());
+    join_gradient<false>(g, at, acc, stride, g.grad.as<float>());
 }
 
 template <class T, class W>

@@ -12,7 +12,7 @@ struct Problem {
   const T *dy, *x;
   int64_t tokens, seq, n, k;
   float* chain;
-  bool resume, pause;
+  bool resume, pause, only;
   View grad;
   float limit;
   int32_t* overflow;
@@ -49,10 +49,13 @@ __global__ void gemm_dw_kernel(Problem<T> g) {
   const int64_t i = n * g.k + k;
   if (g.pause) {
     g.chain[i] = acc;
-  } else if (g.grad.dtype == DType::f32) {
+  } else if (g.grad.dtype == DType::f32 && !g.only) {
     static_cast<float*>(g.grad.data)[i] += acc;
   } else if (fits_fixed(acc, g.limit)) {
-    static_cast<int64_t*>(g.grad.data)[i] += to_fixed(acc);
+    if (g.only)
+      static_cast<float*>(g.grad.data)[i] = rounded_fixed(acc);
+    else
+      static_cast<int64_t*>(g.grad.data)[i] += to_fixed(acc);
   } else {
     atomicExch(g.overflow, 1);
   }
@@ -61,7 +64,7 @@ __global__ void gemm_dw_kernel(Problem<T> g) {
 template <class T>
 void gradient(const GemmDw& g, cudaStream_t stream) {
   const Problem<T> p{g.dy.as<T>(), g.x.as<T>(), g.dy.rows(), g.seq, g.dy.cols(), g.x.cols(),
-                     g.chain.as<float>(), g.resume, g.pause, g.grad, fixed_limit(g.parts),
+                     g.chain.as<float>(), g.resume, g.pause, g.only, g.grad, fixed_limit(g.parts),
                      g.overflow.as<int32_t>()};
   const dim3 grid(blocks_of(p.k, kSide), blocks_of(p.n, kSide));
   gemm_dw_kernel<T><<<grid, dim3(kSide, kSide), 0, stream>>>(p);

@@ -64,7 +64,10 @@ struct TileArgs {
   float* acc;            // [rows][acc_stride]
   int64_t acc_stride;
   bool resume;           // load acc first, else start from +0
-  const W* next = nullptr;  // `steps` steps of a panel wanted soon, or none
+  // Lines wanted soon, or none: two steps fetch one from `next` on and one `apart` bytes further.
+  const char* next = nullptr;
+  int64_t apart = 0;
+  int64_t w_step = 16;  // words between steps of w; only tile_blocks of pairs heeds it
 };
 
 template <class W, bool packed, int R>
@@ -72,27 +75,34 @@ KN_INLINE const W* left_word(const TileArgs<W>& t, const W* a, int row) {
   return packed ? a + row : a + row * t.lda;
 }
 
+template <class W, bool packed, int R, int V>
+KN_INLINE void chain_step(F32 (&acc)[R][V], const TileArgs<W>& t, const W* a, const W* w) {
+  decltype(load_step(w)) b[V];
+#pragma GCC unroll 16
+  for (int v = 0; v < V; ++v) b[v] = load_step(w + v * t.panel_stride);
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    const auto x = spread(left_word<W, packed, R>(t, a, r));
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) acc[r][v] = advance(acc[r][v], x, b[v]);
+  }
+}
+
 template <class W, bool packed, bool fetch, int R, int V>
 KN_INLINE void chain_steps(F32 (&acc)[R][V], const TileArgs<W>& t) {
-  const W *a = t.a, *w = t.w, *next = t.next;
-#pragma GCC unroll 2
-  for (int64_t s = 0; s < t.steps; ++s) {
-    decltype(load_step(w)) b[V];
-#pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) b[v] = load_step(w + v * t.panel_stride);
+  constexpr int64_t step = packed ? R : 1;
+  const W *a = t.a, *w = t.w;
+  const char* next = t.next;
+  for (int64_t s = 0; s + 2 <= t.steps; s += 2, a += 2 * step, w += 32) {
     if constexpr (fetch) {
       __builtin_prefetch(next, 0, 2);
-      next += 16;
+      __builtin_prefetch(next + t.apart, 0, 2);
+      next += 64;
     }
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const auto x = spread(left_word<W, packed, R>(t, a, r));
-#pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) acc[r][v] = advance(acc[r][v], x, b[v]);
-    }
-    a += packed ? R : 1;
-    w += 16;
+    chain_step<W, packed>(acc, t, a, w);
+    chain_step<W, packed>(acc, t, a + step, w + 16);
   }
+  if (t.steps % 2 != 0) chain_step<W, packed>(acc, t, a, w);
 }
 
 // The order `pair` in bf16, and f32.
@@ -149,7 +159,7 @@ KN_INLINE void block_steps(F32 (&even)[R][V], F32 (&odd)[R][V], const TileArgs<W
       }
     }
     a += (packed ? R : 1) * (wide ? 2 : 1);
-    w += wide ? 32 : 16;
+    w += wide ? 32 : t.w_step;
   }
 }
 
@@ -163,7 +173,7 @@ void tile_blocks(const TileArgs<W>& t) {
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
       for (int v = 0; v < V; ++v) even[r][v] = odd[r][v] = zero();
-    block_steps<W, packed>(even, odd, t, t.a + s * (packed ? R : 1), t.w + s * 16);
+    block_steps<W, packed>(even, odd, t, t.a + s * (packed ? R : 1), t.w + s * (block == 32 ? 16 : t.w_step));
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16

@@ -45,7 +45,13 @@ void write_values(bf16_t* page, int64_t offset, const bf16_t* x, int64_t x_row, 
       r += 2;
       continue;
     }
-    for (; i < d; ++i) to[i * 2 + (offset + r) % 2] = a[i];
+    const bool second = (offset + r) % 2 != 0;  // of its pair: the first stays as it is, and vice versa
+    const I32 others = iset1(static_cast<int32_t>(second ? 0x0000ffffu : 0xffff0000u));
+    for (; i + 16 <= d; i += 16) {
+      const I32 mine = load_u16(a + i), kept = iand(iload(to + i * 2), others);
+      istore(to + i * 2, ior(kept, second ? shl<16>(mine) : mine));
+    }
+    for (; i < d; ++i) to[i * 2 + second] = a[i];
     ++r;
   }
 }

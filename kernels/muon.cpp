@@ -79,7 +79,7 @@ void momentum_pass(const MuonMomentum& a, const G* grad, const Exec& ex) {
       F32 mean = load(m + i, n);
       store(update + i, math::momentum_step(f, load_grad(g + i, n), mean), n);
       store(m + i, mean, n);
-      if constexpr (hash) hash_lanes(h, g + i, i, n);
+      if constexpr (hash) hash_grad(h, g + i, i, n);
     });
   });
 }

@@ -18,7 +18,7 @@ __global__ void momentum_tile(const G* grad, float* m, float* update, math::Mome
     for (int i = lane; i < t.n; i += 32) update[at + i] = math::momentum_step(f, grad_value(grad[at + i]), m[at + i]);
     if (!tile_digests) continue;
     const RowPlace place{key, t.tile_row, t.tile_col, r, t.n};
-    sum = sum + row_hash(warp_sum(row_words(grad + at, t.n, lane)), place);
+    sum = sum + row_hash(warp_sum(grad_words(grad + at, t.n, lane)), place);
   }
   if (tile_digests) store_tile(sum, tile_digests + 2 * blockIdx.x);
 }

@@ -143,7 +143,7 @@ void adamw_segment(const AdamW& a, const math::AdamWFactors& f, const G* grad, c
     store(v + i, square, n);
     if constexpr (hash) {
       hash_words(weights, bits(keep(weight, n, zero())), static_cast<int>(i));
-      hash_lanes(gradients, g + i, i, n);
+      hash_grad(gradients, g + i, i, n);
     }
   });
   if constexpr (hash) {

@@ -49,7 +49,7 @@ __global__ void adamw_tile(AdamWPointers<G> a, math::AdamWFactors f, int64_t row
     __syncwarp();  // a row's words were written by other lanes
     const RowPlace place{key, t.tile_row, t.tile_col, r, t.n};
     weights = weights + row_hash(warp_sum(row_words(a.master + at, t.n, lane)), place);
-    gradients = gradients + row_hash(warp_sum(row_words(a.grad + at, t.n, lane)), place);
+    gradients = gradients + row_hash(warp_sum(grad_words(a.grad + at, t.n, lane)), place);
   }
   if (!a.tile_digests) return;
   store_tile(weights, a.tile_digests + 4 * blockIdx.x);

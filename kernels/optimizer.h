@@ -3,7 +3,8 @@
 // fused into it. Gradients are f32, or i64 fixed point read as its value, integer * 2^-40 (fixed.h).
 //
 // Digest. Per tensor the sum mod 2^128 over logical tiles of 64 rows x 256 columns (a vector is
-// one row) of hash(key, tile, bits) (digest.h): order-free, so any cut on tile borders adds up.
+// one row) of hash(key, tile, bits) (digest.h): order-free, so any cut on tile borders adds up. A
+// gradient's bits are those of its fixed point, also where it is stored as f32.
 #pragma once
 
 #include "kernels/op.h"

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// PackPanels on the CPU: squares of 32 x 32 are read once and leave in both directions, each as whole
+// lines. A task is 32 rows of src: two panels forward, 32 steps of every panel backward.
 #include "kernels/gemm.h"
 #include "kernels/transpose.h"
 
@@ -8,90 +10,111 @@ namespace llmctl::kn {
 void PackPanels::check() const {
   using llmctl::check;
   auto is_float = [](DType t) { return t == DType::f32 || t == DType::bf16; };
-  check(is_float(src.dtype) && is_float(dst.dtype) &&
-            (src.dtype == dst.dtype || src.dtype == DType::f32),
-        Code::bug, "[pack_panels] ", name_of(src.dtype), " to ", name_of(dst.dtype),
-        " is not offered");
-  const int64_t columns = transpose ? src.cols() : src.rows();
-  const int64_t contraction = transpose ? src.rows() : src.cols();
-  check(dst.size() == panel_elements(dst.dtype, contraction, columns), Code::bug,
-        "[pack_panels] dst has ", dst.size(), " elements and the panels ",
-        panel_elements(dst.dtype, contraction, columns));
+  auto one = [&](const char* name, const View& dst, int64_t contraction, int64_t columns) {
+    if (!dst) return;
+    check(is_float(src.dtype) && is_float(dst.dtype) && (src.dtype == dst.dtype || src.dtype == DType::f32), Code::bug,
+          "[pack_panels] ", name_of(src.dtype), " to ", name_of(dst.dtype), " is not offered");
+    check(dst.size() == panel_elements(dst.dtype, contraction, columns), Code::bug, "[pack_panels] ", name, " has ",
+          dst.size(), " elements, expected ", panel_elements(dst.dtype, contraction, columns));
+  };
+  one("panels", panels, src.cols(), src.rows());
+  one("panels_t", panels_t, src.rows(), src.cols());
+  check(!panels || !panels_t || panels.dtype == panels_t.dtype, Code::bug, "[pack_panels] panels of ",
+        name_of(panels.dtype), " and of ", name_of(panels_t.dtype));
 }
 #endif
 
 namespace {
 
-// Sixteen source values as the destination's bits, one per lane (bf16 in the low halves).
+KN_INLINE int64_t most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
+
+// Sixteen values as the destination's bits, one per lane (bf16 in the low halves).
 KN_INLINE I32 lanes(const float* p, int64_t n, float) { return bits(load(p, n)); }
 KN_INLINE I32 lanes(const float* p, int64_t n, bf16_t) { return round_bf16(load(p, n)); }
 KN_INLINE I32 lanes(const bf16_t* p, int64_t n, bf16_t) { return shr<16>(bits(load_bf16(p, n))); }
 
-KN_INLINE DType dtype_of(float) { return DType::f32; }
-KN_INLINE DType dtype_of(bf16_t) { return DType::bf16; }
-KN_INLINE int64_t most16(int64_t n) { return n < 16 ? n : 16; }
+// Where the words of a task go. Strides are in words between panels.
+struct Targets {
+  int32_t *forward, *backward;  // or null
+  int64_t forward_stride, backward_stride;
+  int64_t forward_steps, backward_steps;  // steps of a panel
+};
 
-// Columns are source columns: a step is one source row (f32) or two (bf16), side by side already.
+// Rows [row, row + 16) and columns [column, column + 16) of src, what is missing +0.
 template <class S, class D>
-void pack_across(const PackPanels& op, int64_t panel) {
-  const int64_t rows = op.src.rows(), cols = op.src.cols(), n = most16(cols - panel * 16);
-  const S* from = op.src.as<S>() + panel * 16;
-  constexpr int64_t per = 4 / static_cast<int64_t>(sizeof(D));
-  const int64_t steps = panel_elements(dtype_of(D{}), rows, 16) / 16 / per;
-  D* to = op.dst.as<D>() + panel * steps * 16 * per;
-  for (int64_t s = 0; s < steps; ++s) {
-    I32 step = s * per < rows ? lanes(from + s * per * cols, n, D{}) : iset1(0);
-    if constexpr (per == 2) {
-      const bool pair = 2 * s + 1 < rows;
-      step = ior(step, pair ? shl<16>(lanes(from + (2 * s + 1) * cols, n, D{})) : iset1(0));
-    }
-    istore(to + s * 16 * per, step);
-  }
+KN_INLINE void read_square(const PackPanels& op, int64_t row, int64_t column, I32 (&square)[16]) {
+  const int64_t rows = op.src.rows(), cols = op.src.cols(), n = most(cols - column, 16);
+  for (int64_t r = 0; r < 16; ++r)
+    square[r] = row + r < rows && n > 0 ? lanes(op.src.as<S>() + (row + r) * cols + column, n, D{}) : iset1(0);
 }
 
-// Columns are source rows: squares of 16 rows times 16 steps are transposed.
-template <class S, class D>
-void pack_down(const PackPanels& op, int64_t panel) {
-  const int64_t cols = op.src.cols(), height = most16(op.src.rows() - panel * 16);
-  constexpr int64_t per = 4 / static_cast<int64_t>(sizeof(D));
-  const int64_t steps = panel_elements(dtype_of(D{}), cols, 16) / 16 / per;
-  D* to = op.dst.as<D>() + panel * steps * 16 * per;
-  for (int64_t s = 0; s < steps; s += 16) {
-    I32 square[16];
-    for (int64_t r = 0; r < 16; ++r) {
-      square[r] = iset1(0);
-      if (r >= height) continue;
-      const S* from = op.src.as<S>() + (panel * 16 + r) * cols + s * per;
-      const int64_t left = cols - s * per;
-      if constexpr (per == 1) {
-        square[r] = lanes(from, left < 0 ? 0 : most16(left), D{});
-      } else {
-        alignas(64) bf16_t row[32];
-        store_u16(row, lanes(from, left < 0 ? 0 : most16(left), D{}));
-        store_u16(row + 16, left > 16 ? lanes(from + 16, most16(left - 16), D{}) : iset1(0));
-        square[r] = iload(row);
-      }
+KN_INLINE void write_steps(int32_t* to, const I32* steps, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) istore(to + i * 16, steps[i]);
+}
+
+// Steps of f32 are single elements: a square is 16 steps of a panel backward, and turned, forward.
+template <class S>
+void pack_square(const PackPanels& op, const Targets& t, int64_t row, int64_t column, float) {
+  for (int64_t r = row; r < row + 32; r += 16)
+    for (int64_t c = column; c < column + 32; c += 16) {
+      if (r >= op.src.rows() || c >= op.src.cols()) continue;
+      I32 square[16];
+      read_square<S, float>(op, r, c, square);
+      if (t.backward)
+        write_steps(t.backward + c / 16 * t.backward_stride + r * 16, square, most(t.backward_steps - r, 16));
+      if (!t.forward) continue;
+      transpose16(square);
+      write_steps(t.forward + r / 16 * t.forward_stride + c * 16, square, most(t.forward_steps - c, 16));
     }
-    transpose16(square);
-    const int64_t width = most16(steps - s);
-    for (int64_t i = 0; i < width; ++i) istore(to + (s + i) * 16 * per, square[i]);
+}
+
+// Steps of bf16 are pairs: two rows side by side backward, two columns of a turned square forward.
+template <class S>
+void pack_square(const PackPanels& op, const Targets& t, int64_t row, int64_t column, bf16_t) {
+  I32 square[2][2][16];
+  for (int i = 0; i < 2; ++i)
+    for (int j = 0; j < 2; ++j) read_square<S, bf16_t>(op, row + 16 * i, column + 16 * j, square[i][j]);
+  if (t.backward)
+    for (int j = 0; j < 2; ++j) {
+      if (column + 16 * j >= op.src.cols()) continue;
+      I32 pairs[16];
+      for (int i = 0; i < 2; ++i)
+        for (int s = 0; s < 8; ++s) pairs[8 * i + s] = ior(square[i][j][2 * s], shl<16>(square[i][j][2 * s + 1]));
+      write_steps(t.backward + (column / 16 + j) * t.backward_stride + row / 2 * 16, pairs, 16);
+    }
+  if (!t.forward) return;
+  for (int i = 0; i < 2; ++i) {
+    if (row + 16 * i >= op.src.rows()) continue;
+    I32 pairs[16];
+    for (int j = 0; j < 2; ++j) transpose16(square[i][j]);
+    for (int j = 0; j < 2; ++j)
+      for (int s = 0; s < 8; ++s) pairs[8 * j + s] = ior(square[i][j][2 * s], shl<16>(square[i][j][2 * s + 1]));
+    write_steps(t.forward + (row / 16 + i) * t.forward_stride + column / 2 * 16, pairs, 16);
   }
 }
 
 template <class S, class D>
 void pack(const PackPanels& op, const Exec& ex) {
-  const int64_t columns = op.transpose ? op.src.cols() : op.src.rows();
-  parallel_for(ex, (columns + 15) / 16, [&](int64_t panel) {
-    op.transpose ? pack_across<S, D>(op, panel) : pack_down<S, D>(op, panel);
+  constexpr int64_t per = 4 / static_cast<int64_t>(sizeof(D));
+  const int64_t rows = op.src.rows(), cols = op.src.cols();
+  Targets t;
+  t.forward = op.panels ? reinterpret_cast<int32_t*>(op.panels.as<D>()) : nullptr;
+  t.backward = op.panels_t ? reinterpret_cast<int32_t*>(op.panels_t.as<D>()) : nullptr;
+  t.forward_steps = per == 2 ? (cols + 31) / 32 * 16 : cols;
+  t.backward_steps = per == 2 ? (rows + 31) / 32 * 16 : rows;
+  t.forward_stride = t.forward_steps * 16, t.backward_stride = t.backward_steps * 16;
+  parallel_for(ex, (rows + 31) / 32, [&](int64_t i) {
+    for (int64_t column = 0; column < cols; column += 32) pack_square<S>(op, t, i * 32, column, D{});
   });
 }
 
 }  // namespace
 
 void launch(KN_CPU, const PackPanels& op, const Exec& ex) {
+  const View& dst = op.panels ? op.panels : op.panels_t;
   if (op.src.dtype == DType::bf16)
     pack<bf16_t, bf16_t>(op, ex);
-  else if (op.dst.dtype == DType::bf16)
+  else if (dst.dtype == DType::bf16)
     pack<float, bf16_t>(op, ex);
   else
     pack<float, float>(op, ex);

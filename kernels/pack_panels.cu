@@ -24,21 +24,25 @@ __global__ void pack_kernel(const S* src, int64_t rows, int64_t cols, bool trans
 }
 
 template <class S, class D>
-void pack(const PackPanels& op, cudaStream_t stream) {
-  pack_kernel<S, D><<<blocks_of(op.dst.size(), 256), 256, 0, stream>>>(
-      op.src.as<S>(), op.src.rows(), op.src.cols(), op.transpose, op.dst.as<D>(), op.dst.size());
+void pack(const PackPanels& op, const View& dst, bool transpose, cudaStream_t stream) {
+  pack_kernel<S, D><<<blocks_of(dst.size(), 256), 256, 0, stream>>>(
+      op.src.as<S>(), op.src.rows(), op.src.cols(), transpose, dst.as<D>(), dst.size());
 }
 
 }  // namespace
 
 void launch(Cuda, const PackPanels& op, const Exec& ex) {
   const auto stream = static_cast<cudaStream_t>(ex.stream);
-  if (op.src.dtype == DType::bf16)
-    pack<bf16_t, bf16_t>(op, stream);
-  else if (op.dst.dtype == DType::bf16)
-    pack<float, bf16_t>(op, stream);
-  else
-    pack<float, float>(op, stream);
+  for (bool transpose : {false, true}) {
+    const View& dst = transpose ? op.panels_t : op.panels;
+    if (!dst) continue;
+    if (op.src.dtype == DType::bf16)
+      pack<bf16_t, bf16_t>(op, dst, transpose, stream);
+    else if (dst.dtype == DType::bf16)
+      pack<float, bf16_t>(op, dst, transpose, stream);
+    else
+      pack<float, float>(op, dst, transpose, stream);
+  }
 }
 
 }  // namespace llmctl::kn

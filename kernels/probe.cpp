@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/probe.h"
 
+#include "kernels/gemm_amx.h"
 #include "kernels/simd.h"
 
 namespace llmctl::kn {
@@ -29,6 +30,19 @@ float bf16_chains(int64_t iterations) {
   return sum16(acc[0]);
 }
 
+#if KN_ISA == 3
+int64_t tile_chains(int64_t iterations) {  // four output tiles, as in a product
+  const TileScope scope;
+  for (int64_t n = 0; n < iterations; ++n) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  return iterations * 4 * 2 * 16 * 16 * 32;
+}
+#endif
+
 }  // namespace
 
 #if KN_ONCE
@@ -42,6 +56,10 @@ void PeakProbe::check() const {
 void launch(KN_CPU, const PeakProbe& a, const Exec& ex) {
   float* sink = a.sink.as<float>();
   int64_t* flops = a.flops.as<int64_t>();
+#if KN_ISA == 3
+  if (a.dtype == DType::bf16 && a.order == Bf16Order::amx32 && ex.isa == Isa::amx)
+    return parallel_for(ex, a.sink.size(), [&](int64_t t) { flops[t] += tile_chains(a.iterations / 4); });
+#endif
   const int64_t round = kChains * kLanes * (a.dtype == DType::bf16 ? 4 : 2);
   parallel_for(ex, a.sink.size(), [&](int64_t t) {
     sink[t] = a.dtype == DType::f32 ? f32_chains(a.iterations) : bf16_chains(a.iterations);

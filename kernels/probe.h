@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The machine's arithmetic limit: FMAs (f32) or pair products (bf16) on registers alone.
+// The machine's arithmetic limit: FMAs (f32), pair products or tile products (bf16 by its order) on
+// registers alone.
 #pragma once
 
+#include "kernels/leaves.h"
 #include "kernels/op.h"
 
 namespace llmctl::kn {
@@ -14,6 +16,7 @@ struct PeakProbe {
   DType dtype = DType::f32;
   int64_t iterations = 1;
   View sink, flops;
+  Bf16Order order = Bf16Order::pair;
   void check() const;
 };
 KN_OP(PeakProbe)

@@ -6,7 +6,7 @@
 // by hand: max and min return the second operand for NaN and for two zeros, and flush what they
 // return; to_int gives 0x80000000 for what does not fit. What cannot be had: FZ flushes a result by
 // its size before rounding, x86 by its size after it. A product or an FMA whose exact value lies in
-// [2^-126 (1 - 2^-25), 2^-126), which x86 rounds up to 2^-126, is 0 here (tests/kernels/isa_test.cpp
+// [2^-126 (1 - 2^-25), 2^-126), which x86 rounds up to 2^-126, is 0 here (tests/kernels/lanes_test.cpp
 // has one). Sums, quotients and roots have no value there. NaNs are 0x7fc00000 here and keep their
 // payload on x86: no digest sees one (NUMERICS rule 7).
 #pragma once

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/digest.h"
+#include "kernels/fixed.h"
 #include "kernels/optimizer.h"
 #include "kernels/rows.h"
 #include "kernels/simd.h"
@@ -62,6 +63,15 @@ KN_INLINE void hash_lanes(RowHasher& h, const int64_t* p, int64_t i, int64_t n) 
   if (n > 8)
     hash_words(h, n >= kLanes ? iload(p + 8) : bits(load(words + 16, 2 * n - 16)),
                static_cast<int>(2 * i + 16));
+}
+
+// A gradient is hashed as fixed point, however it is stored.
+KN_INLINE void hash_grad(RowHasher& h, const int64_t* p, int64_t i, int64_t n) { hash_lanes(h, p, i, n); }
+KN_INLINE void hash_grad(RowHasher& h, const float* p, int64_t i, int64_t n) {
+  int64_t fixed[kLanes] = {};
+  math::add_whole(fixed, mul(load(p, n), set1(kFixedScale)));
+  hash_words(h, iload(fixed), static_cast<int>(2 * i));
+  if (n > 8) hash_words(h, iload(fixed + 8), static_cast<int>(2 * i + 16));
 }
 
 // *sum += h mod 2^128, a digest in memory being two i64, low first.

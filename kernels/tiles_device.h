@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/digest.h"
+#include "kernels/fixed.h"
 #include "kernels/optimizer.h"
 #include "kernels/rows_device.h"
 
@@ -56,6 +57,19 @@ __device__ inline RowSums row_words(const int64_t* p, int n, int lane) {
 }
 __device__ inline RowSums row_words(const float* p, int n, int lane) {
   return row_words(reinterpret_cast<const uint32_t*>(p), n, lane);
+}
+
+// A gradient is hashed as fixed point, however it is stored.
+__device__ inline RowSums grad_words(const int64_t* p, int n, int lane) {
+  return row_words(p, n, lane);
+}
+__device__ inline RowSums grad_words(const float* p, int n, int lane) {
+  RowSums s;
+  for (int pair = lane; pair < pairs_of(n, 2); pair += 32) {
+    const auto w = pair < n ? static_cast<uint64_t>(to_fixed(p[pair])) : uint64_t{0};
+    add_pair(s, static_cast<uint32_t>(w), static_cast<uint32_t>(w >> 32), pair);
+  }
+  return s;
 }
 
 __device__ inline RowSums warp_sum(RowSums s) {

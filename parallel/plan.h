@@ -37,7 +37,7 @@ int64_t total_bytes(const std::vector<MemoryLine>& lines);
 int64_t resident_bytes();
 int64_t peak_resident_bytes();
 
-// A run on this machine: the process as it stands now, the trainer's arenas, the validation pass when
+// A run on this machine: the process as it stands now and its stacks, the trainer's arenas, the validation pass when
 // the config has one, and the buffer through which a checkpoint is written.
 std::vector<MemoryLine> plan_here(const TrainConfig& config, const ModelSpec& spec, const kn::Exec& exec);
 

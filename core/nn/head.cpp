@@ -67,6 +67,7 @@ void Head::loss_and_gradient(Ctx& ctx, const View& hidden, const View& targets, 
       head.backward_input(ctx, dz, rows_of(dhidden, c.begin, c.count));
       kn::GemmDw dw{.dy = dz, .x = h, .seq = std::min(ctx.seq, c.count), .chain = chain,
                     .resume = i > 0, .pause = i + 1 < pieces.size(), .grad = weight->grad,
+                    .only = weight->one_part,
                     .parts = tied ? ctx.parts_in_step * (part.count + 1) : ctx.parts_in_step,
                     .overflow = weight->overflow, .order = weight->spec.order};
       dw.work = ctx.arena.bytes(kn::gemm_dw_workspace(dz.dtype, c.count, dw.seq, padded_vocab, h.cols(), dw.order));

@@ -33,6 +33,7 @@ void Linear::backward_weight(Ctx& ctx, const View& dy, const View& x) const {
     View work = ctx.arena.bytes(kn::gemm_dw_workspace(dy.dtype, part.count, ctx.seq, dy.cols(), x.cols(), order));
     kn::GemmDw dw{.dy = dy_part, .x = x_part, .seq = ctx.seq, .chain = {}};
     dw.grad = weight->grad;
+    dw.only = weight->one_part;
     dw.parts = ctx.parts_in_step;
     dw.overflow = weight->overflow;
     dw.work = work;

@@ -43,7 +43,8 @@ void Parameters::place() {
       w.master = take(DType::f32);
       w.m = take(DType::f32);
       if (!w.muon) w.v = take(DType::f32);
-      w.grad = take(grad_ == GradKind::fixed ? DType::i64 : DType::f32);
+      w.one_part = grad_ == GradKind::one_part && w.spec.role == Role::linear;
+      w.grad = take(grad_ == GradKind::f32 || w.one_part ? DType::f32 : DType::i64);
     }
     if (purpose_ == Purpose::training) w.overflow = arena_.take(DType::i32, {1});
     if (w.spec.role != Role::linear)
@@ -79,8 +80,7 @@ const Table Parameters::table() const {
 void Parameters::set_compute(const kn::Exec& exec, WeightState& w, const View& src) {
   if (w.spec.role != Role::linear && w.rows.data != src.data) kn::run(kn::Convert{.x = src, .y = w.rows}, exec);
   if (!w.spec.multiplies()) return;
-  if (w.panels) kn::run(kn::PackPanels{.src = src, .dst = w.panels, .transpose = false}, exec);
-  if (w.panels_t) kn::run(kn::PackPanels{.src = src, .dst = w.panels_t, .transpose = true}, exec);
+  if (w.panels || w.panels_t) kn::run(kn::PackPanels{.src = src, .panels = w.panels, .panels_t = w.panels_t}, exec);
 }
 
 void Parameters::refresh(const kn::Exec& exec) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The weights of a model in memory, in the layouts that kernels read.
 //
-// Training keeps fp32 masters, moments (AdamW's two, or Muon's one) and 64-bit gradients, and from each master the compute copy:
-// rows (tables, vectors) in the compute dtype and GEMM panels for both directions. Inference keeps
-// the compute copy only, or quantised panels. In fp32 compute, rows are the masters themselves.
+// Training keeps fp32 masters, moments (AdamW's two, or Muon's one) and 64-bit gradients, and from
+// each master the compute copy: rows (tables, vectors) in the compute dtype and GEMM panels for both
+// directions. Inference keeps the compute copy only, or quantised panels. In fp32 compute, rows are the
+// masters themselves.
 #pragma once
 
 #include <memory>
@@ -26,13 +27,16 @@ struct WeightState {
   View quant_panels;       // u8
   View master, m, v, grad;  // training: (padded_rows, cols), vectors (n); f32, f32, f32, i64 or f32
   bool muon = false;        // updated by Muon: m is its momentum and there is no v
+  bool one_part = false;    // grad is f32, stored and never added to
   View overflow;            // i32 (1): set when a gradient is not finite or too large
   // One parameter's slice of master, m, v or grad: (rows, cols), or (1, n) for a vector.
   View param_rows(const View& whole, size_t param) const;
 };
 
 enum class Purpose : uint8_t { inference, training };
-enum class GradKind : uint8_t { fixed, f32 };
+// fixed: 64-bit fixed point. one_part: the same, where a step makes one part of each gradient: those of
+// matrices that are used once are then f32 (NUMERICS rule 14). f32: plain sums, bound to their order.
+enum class GradKind : uint8_t { fixed, one_part, f32 };
 enum class Update : uint8_t { adamw, muon };  // of hidden matrices; all else is AdamW's
 
 class Parameters {

@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "core/train/optimizer.h"
-#include "kernels/basic.h"
 #include "kernels/gemm.h"
 #include "kernels/muon.h"
 #include "kernels/optimizer.h"
@@ -26,15 +25,10 @@ struct Product {
 
 void multiply(const MuonScratch& s, const Product& p, const kn::Exec& exec) {
   const int64_t k = p.x.cols(), n = p.y.cols();
-  const View panels(s.panels.data, s.compute, {kn::panel_elements(s.compute, k, n)});
-  kn::run(kn::PackPanels{.src = p.w, .dst = panels, .transpose = p.plain}, exec);
-  View x = p.x;
-  if (s.compute != DType::f32) {
-    x = View(s.operand.data, s.compute, {p.x.rows(), k});
-    kn::run(kn::Convert{.x = p.x, .y = x}, exec);
-  }
+  const View panels(s.panels.data, DType::f32, {kn::panel_elements(DType::f32, k, n)});
+  kn::run(kn::PackPanels{.src = p.w, .panels = p.plain ? View{} : panels, .panels_t = p.plain ? panels : View{}}, exec);
   if (p.z) kn::run(kn::ScaledCopy{.x = p.z, .y = p.y, .scale = p.beta}, exec);
-  kn::run(kn::Gemm{.x = x, .w = panels, .y = p.y, .n = n, .leaves = kn::leaves_of(k),
+  kn::run(kn::Gemm{.x = p.x, .w = panels, .y = p.y, .n = n, .leaves = kn::leaves_of(k),
                    .residual = p.z ? p.y : View{}}, exec);
 }
 
@@ -45,17 +39,15 @@ double frobenius(const MuonScratch& s, const kn::Exec& exec) {
 
 }  // namespace
 
-MuonScratch muon_scratch(Arena& arena, int64_t rows, int64_t cols, DType compute) {
+MuonScratch muon_scratch(Arena& arena, int64_t rows, int64_t cols) {
   const int64_t r = std::min(rows, cols), c = std::max(rows, cols);
   MuonScratch s;
-  s.compute = compute;
   s.update = arena.take(DType::f32, {rows, cols});
   s.x = rows > cols ? arena.take(DType::f32, {r, c}) : s.update;
   s.gram = arena.take(DType::f32, {r, r});
   s.poly = arena.take(DType::f32, {r, r});
-  const int64_t panels = std::max(kn::panel_elements(compute, c, r), kn::panel_elements(compute, r, c));
-  s.panels = arena.bytes(panels * size_of(compute));
-  if (compute != DType::f32) s.operand = arena.bytes(r * c * size_of(compute));
+  s.panels = arena.take(DType::f32, {std::max(kn::panel_elements(DType::f32, c, r),
+                                              kn::panel_elements(DType::f32, r, c))});
   s.norms = arena.take(DType::i64, {kn::tiles_of(rows, cols)});
   return s;
 }

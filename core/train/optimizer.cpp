@@ -42,13 +42,13 @@ Optimizer::Optimizer(Parameters& parameters, Arena& arena, bool digest)
   digest_out_ = arena.take(DType::i64, {4});
   each_param(parameters, [&](WeightState& w, const Param& p, size_t) {
     const ArenaFrame frame(arena);
-    if (w.muon) muon_scratch(arena, p.rows, p.cols, muon_compute_);
+    if (w.muon) muon_scratch(arena, p.rows, p.cols);
   });
 }
 
 void Optimizer::clear_gradients(const kn::Exec& exec) {
   for (WeightState& w : parameters_.all()) {
-    kn::run(kn::Clear{.x = w.grad}, exec);
+    if (!w.one_part) kn::run(kn::Clear{.x = w.grad}, exec);
     kn::run(kn::Clear{.x = w.overflow}, exec);
   }
 }
@@ -101,7 +101,7 @@ void Optimizer::muon(const Step& step, WeightState& w, size_t i, const kn::Exec&
   const OptimizerConfig& o = step.o;
   const Param& p = w.spec.params[i];
   const ArenaFrame frame(arena_);
-  const MuonScratch scratch = muon_scratch(arena_, p.rows, p.cols, muon_compute_);
+  const MuonScratch scratch = muon_scratch(arena_, p.rows, p.cols);
   kn::MuonMomentum first{.grad = w.param_rows(w.grad, i), .m = w.param_rows(w.m, i), .update = scratch.update};
   kn::MuonUpdate last{.update = scratch.update, .master = w.param_rows(w.master, i)};
   first.scale = step.scale;

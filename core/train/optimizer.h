@@ -48,7 +48,6 @@ class Optimizer {
   Parameters& parameters_;
   Arena& arena_;
   bool digest_;
-  DType muon_compute_ = std::getenv("MUON_BF16") ? DType::bf16 : DType::f32;  // TRIAL
   View norms_;         // f64 tiles of all tensors, as i64
   View tile_digests_;  // i64 (tiles of the largest tensor, 4)
   View digest_out_;    // i64 (4)

@@ -120,7 +120,7 @@ class Run {
     metrics_.open(metrics, std::ios::app);
     check(metrics_.good(), Code::io, "[train] cannot write ", metrics.string());
     events_ = std::make_unique<EventWriter>(in_.folder / "events", first_);
-    peak_ = measure_peak(in_.spec.compute, exec_);
+    peak_ = measure_peak(in_.spec.compute, in_.spec.config.order, exec_);
     const DecoderConfig& c = in_.spec.config;
     flops_ = training_flops_per_token(c, trainer_.model().parameters().table(), in_.config.unit.seq_len);
   }

@@ -50,6 +50,6 @@ double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t
 // Multiply-adds counted as two: 6 per matrix weight and token, plus causal attention.
 double training_flops_per_token(const DecoderConfig& config, const Table& table, int64_t seq);
 // The machine's measured register peak in FLOP/s for the dtype.
-double measure_peak(DType dtype, const kn::Exec& exec);
+double measure_peak(DType dtype, kn::Bf16Order order, const kn::Exec& exec);
 
 }  // namespace llmctl

@@ -20,7 +20,7 @@ double training_flops_per_token(const DecoderConfig& c, const Table& table, int6
 
 namespace {
 
-double probe(DType dtype, const kn::Exec& exec) {
+double probe(DType dtype, kn::Bf16Order order, const kn::Exec& exec) {
   const int64_t tasks = exec.pool->threads();
   std::vector<float> sink(static_cast<size_t>(tasks));
   double best = 0;
@@ -28,7 +28,7 @@ double probe(DType dtype, const kn::Exec& exec) {
     std::vector<int64_t> flops(static_cast<size_t>(tasks), 0);
     const auto start = std::chrono::steady_clock::now();
     kn::run(kn::PeakProbe{.dtype = dtype, .iterations = 400'000, .sink = View(sink.data(), DType::f32, {tasks}),
-                          .flops = View(flops.data(), DType::i64, {tasks})}, exec);
+                          .flops = View(flops.data(), DType::i64, {tasks}), .order = order}, exec);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     double total = 0;
     for (int64_t f : flops) total += static_cast<double>(f);
@@ -41,9 +41,9 @@ double probe(DType dtype, const kn::Exec& exec) {
 
 // Products of bf16 are exact in fp32, so a CPU whose pair instruction is slower than its FMA has the
 // FMA's limit.
-double measure_peak(DType dtype, const kn::Exec& exec) {
-  const double f32 = probe(DType::f32, exec);
-  return dtype == DType::bf16 ? std::max(f32, probe(dtype, exec)) : f32;
+double measure_peak(DType dtype, kn::Bf16Order order, const kn::Exec& exec) {
+  const double f32 = probe(DType::f32, order, exec);
+  return dtype == DType::bf16 ? std::max(f32, probe(dtype, order, exec)) : f32;
 }
 
 }  // namespace llmctl

@@ -14,7 +14,9 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
     : config_(config),
       exec_(exec),
       model_(std::make_unique<Model>(std::move(spec), Purpose::training, config.unit.seq_len, exec,
-                                     config.numerics.accumulate == "f32" ? GradKind::f32 : GradKind::fixed,
+                                     config.numerics.accumulate == "f32" ? GradKind::f32
+                                     : config.batch.units == 1           ? GradKind::one_part
+                                                                         : GradKind::fixed,
                                      config.optimizer.name == "muon" ? Update::muon : Update::adamw)),
       batch_arena_("batch"),
       step_arena_("activations", exec.device),

@@ -73,12 +73,12 @@ double distance(const Matrix& got, const Matrix& want) {
 }
 
 // A random update in a fresh arena, orthogonalised; the bytes of the result times its factor.
-std::vector<float> orthogonal(int64_t rows, int64_t cols, double size, int64_t steps, Machine& machine, DType compute,
+std::vector<float> orthogonal(int64_t rows, int64_t cols, double size, int64_t steps, Machine& machine,
                               Matrix* start = nullptr) {
   Arena arena("muon");
-  muon_scratch(arena, rows, cols, compute);
+  muon_scratch(arena, rows, cols);
   arena.allocate();
-  const MuonScratch s = muon_scratch(arena, rows, cols, compute);
+  const MuonScratch s = muon_scratch(arena, rows, cols);
   auto* u = s.update.as<float>();
   for (int64_t i = 0; i < s.update.size(); ++i) {
     const auto bits = kn::random_words({3, 1, 4}, static_cast<uint64_t>(i)).word[0];
@@ -103,28 +103,28 @@ TEST_CASE("an orthogonalised update is the definition's, on every machine with t
     INFO(c.rows << " x " << c.cols);
     Machine two(2);
     Matrix start;
-    const std::vector<float> got = orthogonal(c.rows, c.cols, c.size, c.steps, two, DType::f32, &start);
+    const std::vector<float> got = orthogonal(c.rows, c.cols, c.size, c.steps, two, &start);
     const Matrix want = newton_schulz(start, c.steps), ours{c.rows, c.cols, {got.begin(), got.end()}};
     CHECK(distance(ours, want) < 3e-6);
     if (c.steps == 5) {  // singular values near 1: the mean of their squares on the short side
       double square = 0;
       for (float x : got) square += static_cast<double>(x) * static_cast<double>(x);
       const double mean = square / static_cast<double>(std::min(c.rows, c.cols));
-      CHECK(mean > 0.5);
+      CHECK(mean > 0.45);
       CHECK(mean < 1.5);
     }
     for (kn::Isa isa : kn::supported_isas())
       for (int threads : {1, 3}) {
         INFO(kn::name_of(isa) << " " << threads << " threads");
         Machine machine(threads, isa);
-        CHECK(orthogonal(c.rows, c.cols, c.size, c.steps, machine, DType::f32) == got);
+        CHECK(orthogonal(c.rows, c.cols, c.size, c.steps, machine) == got);
       }
   }
 }
 
 TEST_CASE("an update of zeros stays zero", "[muon]") {
   Machine machine;
-  for (float x : orthogonal(8, 20, 0.0, 5, machine, DType::f32)) CHECK(x == 0.0f);
+  for (float x : orthogonal(8, 20, 0.0, 5, machine)) CHECK(x == 0.0f);
 }
 
 TEST_CASE("the factors of the learning rate are torch.optim.Muon's", "[muon]") {

@@ -67,7 +67,7 @@ void bench_gemm(int64_t m, int64_t k, int64_t n, DType dtype, Isa isa, int leave
   Buffer x(dtype, {m, k}), w(dtype, {n, k}), p(dtype, {panel_elements(dtype, k, n)}), y(DType::f32, {m, n});
   x.fill(1), w.fill(2);
   const Exec ex = test_exec(isa);
-  run(PackPanels{.src = w, .dst = p}, ex);
+  run(PackPanels{.src = w, .panels = p, .panels_t = {}}, ex);
   char what[64];
   std::snprintf(what, sizeof(what), "gemm %ldx%ldx%ld L=%d", m, k, n, leaves);
   const double operations = 2.0 * static_cast<double>(m * n * k);

@@ -12,10 +12,16 @@ using namespace llmctl::kn;
 
 namespace {
 
+PackPanels pack_op(const Buffer& w, const Buffer& p, bool transpose) {
+  PackPanels op{.src = w};
+  (transpose ? op.panels_t : op.panels) = p;
+  return op;
+}
+
 Buffer panels_of(const Buffer& w, DType dtype, bool transpose = false) {
   const int64_t n = w.view().rows(), k = w.view().cols();
   Buffer p(dtype, {panel_elements(dtype, transpose ? n : k, transpose ? k : n)});
-  run(PackPanels{.src = w, .dst = p, .transpose = transpose}, test_exec(supported_isas()[0]));
+  run(pack_op(w, p, transpose), test_exec(supported_isas()[0]));
   return p;
 }
 
@@ -208,6 +214,16 @@ TEST_CASE("the bf16 instructions are FMAs under DAZ and FTZ", "[kernels][gemm]")
   }
 }
 
+TEST_CASE("both panels at once are the two", "[kernels][gemm]") {
+  Buffer w(DType::f32, {75, 137}), forward(DType::bf16, {panel_elements(DType::bf16, 137, 75)});
+  Buffer backward(DType::bf16, {panel_elements(DType::bf16, 75, 137)});
+  w.fill(14);
+  const Buffer one = panels_of(w, DType::bf16), two = panels_of(w, DType::bf16, true);
+  check_same_bits(PackPanels{.src = w, .panels = forward, .panels_t = backward}, {&forward, &backward});
+  REQUIRE(std::memcmp(one.as<char>(), forward.as<char>(), static_cast<size_t>(one.bytes())) == 0);
+  REQUIRE(std::memcmp(two.as<char>(), backward.as<char>(), static_cast<size_t>(two.bytes())) == 0);
+}
+
 TEST_CASE("panels hold every weight once", "[kernels][gemm]") {
   for (bool transpose : {false, true})
     for (DType from : {DType::f32, DType::bf16})
@@ -216,7 +232,7 @@ TEST_CASE("panels hold every weight once", "[kernels][gemm]") {
         const int64_t n = 37, k = 53, columns = transpose ? k : n, depth = transpose ? n : k;
         Buffer w(from, {n, k}), p(to, {panel_elements(to, depth, columns)});
         w.fill(14);
-        check_same_bits(PackPanels{.src = w, .dst = p, .transpose = transpose}, {&p});
+        check_same_bits(pack_op(w, p, transpose), {&p});
         const int64_t per = to == DType::bf16 ? 2 : 1, steps = per == 2 ? (depth + 31) / 32 * 16 : depth;
         for (int64_t i = 0; i < p.size(); ++i) {
           const int64_t h = i % per, c = i / per % 16, s = i / per / 16 % steps, panel = i / per / 16 / steps;
@@ -286,6 +302,13 @@ TEST_CASE("gemm_dw: order, pieces and fixed point", "[kernels][gemm]") {
       exact.grad = fixed, exact.overflow = flag, exact.parts = 5;
       check_same_bits(exact, {}, {&fixed, &flag});
       REQUIRE(flag.at(0) == 0);
+      GemmDw only = exact;  // the same number as f32, stored over whatever was there
+      only.grad = grad, only.only = true;
+      check_same_bits(only, {&grad, &flag});
+      for (int64_t i = 0; i < fixed.size(); ++i)
+        REQUIRE(grad.at(i) == std::ldexp(static_cast<double>(fixed.as<int64_t>()[i]), -40));
+      whole.grad = grad, grad.zero();
+      run(whole, test_exec(supported_isas()[0]));
       for (int64_t i = 0; i < fixed.size(); ++i)
         REQUIRE(fixed.as<int64_t>()[i] == std::llrint(std::ldexp(grad.at(i), 40)));
       if (c.sequences < 2) continue;

@@ -4,14 +4,16 @@
 The lab (once, outside the tree; a compiler is needed, for llama.cpp and for torch.compile):
 
     python3 -m venv LAB && . LAB/bin/activate
-    CMAKE_ARGS="-DGGML_NATIVE=ON" pip install -r tests/bench/requirements.txt
+    CMAKE_ARGS="-DGGML_NATIVE=ON -DCMAKE_CXX_FLAGS='-fno-tree-dse -fno-dse'" pip install -r tests/bench/requirements.txt
 
-then `LAB/bin/python tests/bench/rivals/{gemm,train,infer}.py --llmctl BUILD/llmctl`. A contender is measured in a
+(GCC 12 takes llama.cpp's AMX tile configuration for a dead store unless told so: the first quantised product crashes.)
+Then `LAB/bin/python tests/bench/rivals/{gemm,train,infer}.py --llmctl BUILD/llmctl`. A contender is measured in a
 process of its own that stays warm between its turns; all take turns, so that what the machine does falls on all
 alike. A turn during which others used more than a tenth of the machine is repeated, three times at most. As root
 `nice -n -5` in front keeps neighbours out.
 """
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -61,18 +63,21 @@ class Worker:
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True)
 
     def ask(self, request=None):
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
+        line = ""
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the worker ended with status {self.process.wait()}")
+            raise ChildProcessError(f"a rival's process ended with status {self.process.wait()}")
         return json.loads(line)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
 
@@ -97,14 +102,15 @@ def median_seconds(f, least=0.3, runs=3, warm=1):
 
 
 def peak_rss_mb():
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    with open("/proc/self/status") as f:  # rusage would count the parent's, from before exec
+        return round(next(int(line.split()[1]) for line in f if line.startswith("VmHWM")) / 1024)
 
 
 def llmctl_value(binary, threads, *arguments):
     """The one row that `llmctl bench` gives for these arguments, and its peak memory."""
     done = subprocess.run([binary, "bench", *arguments, "--threads", str(threads), "--json"], capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"llmctl bench {' '.join(arguments)}: {done.stderr.strip().splitlines()[-1]}")
+        raise ChildProcessError(f"llmctl bench {' '.join(arguments)}: {(done.stderr.strip() or 'no word').splitlines()[-1]}")
     answer = json.loads(done.stdout)
     (row,) = answer["rows"]
     return {"value": row["value"], "rss": round(answer["peak_rss_mb"])}
@@ -120,18 +126,49 @@ def _busy(workers):
     return (sum(fields) - fields[3] - fields[4]) / HERTZ - own
 
 
+def _outranked():
+    """Whether a process that comes before us is running: two teams that spin at barriers on the same cores crawl."""
+    mine = os.nice(0)
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as f:
+                fields = f.read().rsplit(")", 1)[1].split()
+        except OSError:  # it has ended
+            continue
+        if fields[0] == "R" and int(fields[16]) < mine and int(fields[20]):
+            return True
+    return False
+
+
+def wait_turn(most=30):
+    """Waits while others outrank us, so many seconds at most."""
+    end = time.monotonic() + most
+    while _outranked() and time.monotonic() < end:
+        time.sleep(0.5)
+
+
 def in_turns(rounds, contenders, workers=()):
     """{name: [value of each round]} of {name: function that measures once}."""
     values = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, measure in contenders.items():
             for _ in range(3):
+                wait_turn()
                 start, before = time.perf_counter(), _busy(workers)
                 value = measure()
                 if _busy(workers) - before < 0.1 * os.cpu_count() * (time.perf_counter() - start):
                     break
             values[name].append(value)
     return values
+
+
+@contextlib.contextmanager
+def row_or_reason(*case):
+    """A contender that fails costs its row, not the run."""
+    try:
+        yield
+    except ChildProcessError as e:
+        table_row(*case, f"failed: {e}")
 
 
 def spread(values):

@@ -77,7 +77,8 @@ def compare(args, w, threads, name, shape, dtype):
     size = "x".join(map(str, shape))
     contenders = {"torch": torch}
     if args.llmctl:
-        contenders["llmctl"] = lambda: common.llmctl_value(args.llmctl, threads, "gemm", "--shape", size, "--dtype", dtype)["value"]
+        ours = ["gemm", "--shape", size, "--dtype", dtype]
+        contenders["llmctl"] = lambda: common.llmctl_value(args.llmctl, threads, *ours)["value"]
     values = common.in_turns(args.rounds, contenders, [w])
     common.table_row(name, size, dtype, threads, common.spread(values["torch"]), statistics.mode(s["way"] for s in seen),
                      *common.ours_and_ratio(values, "torch"))
@@ -96,7 +97,8 @@ def main():
             for name, shape in SHAPES:
                 for dtype in args.dtypes:
                     if args.only in name or args.only in "x".join(map(str, shape)):
-                        compare(args, w, threads, name, shape, dtype)
+                        with common.row_or_reason(name, "x".join(map(str, shape)), dtype, threads):
+                            compare(args, w, threads, name, shape, dtype)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ samples none; prefill computes one row of logits.
 """
 import json
 import pathlib
-import statistics
 import sys
 import tempfile
 import time
@@ -129,19 +128,19 @@ def worker(case):
         return sequences * tokens / (time.perf_counter() - start)
 
     once()
-    common.answer(lambda _: {"value": statistics.median(once() for _ in range(3)), "rss": common.peak_rss_mb()})
+    common.answer(lambda _: {"value": once(), "rss": common.peak_rss_mb()})
 
 
 def compare(args, size, kind, name, threads):
     what, sequences, tokens = CASES[name]
     file = str(model_file(args.models, size, kind))
     with common.Worker(threads, file=file, what=what, sequences=sequences, tokens=tokens) as w:
-        rss = w.ask()["rss"]
         contenders = {"llama.cpp": lambda: w.ask()["value"]}
         if args.llmctl:
             ours = [what, "--model", size, "--dtype", OURS[kind], "--batch", str(sequences), "--tokens", str(tokens)]
             contenders["llmctl"] = lambda: common.llmctl_value(args.llmctl, threads, *ours)["value"]
         values = common.in_turns(args.rounds, contenders, [w])
+        rss = w.ask()["rss"]
     common.table_row(size, kind, name, threads, common.spread(values["llama.cpp"]), rss,
                      *common.ours_and_ratio(values, "llama.cpp"))
 
@@ -162,7 +161,8 @@ def main():
         for kind in args.kinds:
             for name in args.cases:
                 for threads in args.threads:
-                    compare(args, size, kind, name, threads)
+                    with common.row_or_reason(size, kind, name, threads):
+                        compare(args, size, kind, name, threads)
 
 
 if __name__ == "__main__":

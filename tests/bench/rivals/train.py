@@ -137,7 +137,8 @@ def main():
     for block in args.blocks:
         for length in args.lengths:
             for threads in args.threads:
-                compare(args, block, length, threads)
+                with common.row_or_reason(block, f"{args.rows} x {length}", threads):
+                    compare(args, block, length, threads)
 
 
 if __name__ == "__main__":

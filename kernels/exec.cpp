@@ -84,7 +84,7 @@ Isa isa_from_name(const std::string& name) {
 
 namespace {
 // Long enough to bridge the gap between two ops of a step, short enough to leave a shared core.
-constexpr int kSpins = 4000;
+constexpr int kSpins = 1000;
 }  // namespace
 
 // A job's tasks are cut into one run for each thread, the same runs for the same number of tasks: a

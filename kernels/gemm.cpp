@@ -95,7 +95,7 @@ void run_leaf(const Gemm& g, const Window& at, int leaf, float* acc) {
     const Span s = g.leaves.span(leaf, part);
     if (s.begin == s.end) continue;
     advance_block(blocks, RowMajor<T>{g.x.as<T>() + at.row * k, k, s.end},
-                  Right<W>{reinterpret_cast<const W*>(g.w.as<T>()) + at.panel * stride, stride},
+                  Right<W>{reinterpret_cast<const W*>(g.w.as<T>()) + at.panel * stride, stride, (g.n + 15) / 16 - at.panel},
                   Span{s.begin / per, (s.end + whole - 1) / whole * whole / per}, at.rows, at.panels, to);
     to.resume = true;
   }
@@ -113,7 +113,7 @@ template <class T, class W>
 void run_gemm(const Gemm& g, const Exec& ex) {
   const int64_t m = g.x.rows(), panels = (g.n + 15) / 16;
   const int64_t most = m < kFew ? kWide[1] : g.leaves.count > 1 ? kTaskPanelsLeaves : kTaskPanels;
-  const Tasks tasks(m, panels, kBlockRows, most, 1, ex);
+  const Tasks tasks(m, panels, g.x.cols(), kBlockRows, most, 1, ex);
   parallel_for(ex, tasks.count, [&](int64_t i) { run_task<T, W>(g, tasks.at(i, m, panels)); });
 }
 
@@ -171,7 +171,7 @@ void run_tiles(const Gemm& g, const Exec& ex) {
   const int64_t m = g.x.rows(), panels = (g.n + 15) / 16;
   const bool waits = g.x.cols() > kChunk;
   const int64_t most = !waits ? kTaskPanels : g.leaves.count > 1 ? kTilesPanelsLeaves : kTilesPanels;
-  const Tasks tasks(m, panels, kTilesRows, most, kBlockSide, ex);
+  const Tasks tasks(m, panels, g.x.cols(), kTilesRows, most, kBlockSide, ex);
   parallel_for(ex, tasks.count, [&](int64_t i) { tiles_task(g, tasks.at(i, m, panels)); });
 }
 #endif

@@ -22,6 +22,7 @@ template <class W>
 struct Right {
   const W* panels;  // first panel of the window, step 0: 16 words a step
   int64_t stride;   // words between panels
+  int64_t there;    // panels from the window's first to the last of all: may be fetched ahead
 };
 
 // Few rows of whole words are read where they lie, over all steps at once: the weights stream past.
@@ -48,12 +49,14 @@ void advance_many(const Left& left, const Right<W>& right, Span steps, int64_t r
   alignas(64) float wide[widen ? kTilePanels * kBlockSteps * 16 : 16];
   const RowCut cut(rows, most);
   const int64_t tallest = cut.height(0), group = panels_of_tile(static_cast<int>(blocks ? 2 * tallest : tallest));
+  // Three widened panels are half as deep: they are to stay in L1.
+  const int64_t block = (widen && group > 2 ? kBlockSteps / 2 : kBlockSteps) / words;
   TileArgs<Wide> t;
   t.lda = 0;
   t.acc_stride = to.stride;
   t.resume = to.resume;
-  for (int64_t s = steps.begin; s < steps.end; s += kBlockSteps / words, t.resume = true) {
-    const int64_t n = steps.end - s < kBlockSteps / words ? steps.end - s : kBlockSteps / words;
+  for (int64_t s = steps.begin; s < steps.end; s += block, t.resume = true) {
+    const int64_t n = steps.end - s < block ? steps.end - s : block;
     pack_left<widen>(left, cut, s, n, packed);
     t.steps = n * words;
     for (int64_t p = 0; p < count; p += group) {
@@ -70,10 +73,41 @@ void advance_many(const Left& left, const Right<W>& right, Span steps, int64_t r
         t.acc = to.acc + cut.begin(i) * to.stride + p * 16;
         // The next panels: a tile's steps fetch one, or, where a source step is two, a pair of them.
         const int64_t soon = p + group + i * words;
-        t.next = i * words < group && soon < count ? reinterpret_cast<const char*>(panels + (group + i * words) * right.stride)
+        t.next = i * words < group && soon < right.there ? reinterpret_cast<const char*>(panels + (group + i * words) * right.stride)
                                                    : nullptr;
         t.apart = widen ? right.stride * 4 : n / 2 * 64;
         tile_rows<Wide, true, blocks, most>(t, cut.height(i), here);
+      }
+    }
+  }
+}
+
+// Pairs on FMAs for so few tiles of rows that a widened copy of the panels would not pay.
+constexpr int64_t kWideningTiles = 3;
+
+template <class Left>
+void advance_widening(const Left& left, const Right<Pair>& right, Span steps, int64_t rows, int64_t count,
+                      const Chains& to) {
+  constexpr int64_t block = kBlockSteps / 2;
+  alignas(64) float packed[kWideningTiles * kMaxWideningRows * kBlockSteps + 64];
+  const RowCut cut(rows, kMaxWideningRows);
+  constexpr int64_t group = kWideningPanels;
+  TileArgs<Pair> t;
+  t.panel_stride = right.stride;
+  t.acc_stride = to.stride;
+  t.resume = to.resume;
+  t.apart = right.stride * 4;
+  for (int64_t s = steps.begin; s < steps.end; s += block, t.resume = true) {
+    t.steps = steps.end - s < block ? steps.end - s : block;
+    pack_left<true>(left, cut, s, t.steps, packed);
+    for (int64_t p = 0; p < count; p += group) {
+      t.w = right.panels + p * right.stride + s * 16;
+      const bool more = p + 2 * group <= right.there;
+      for (int64_t i = 0; i < cut.tiles; ++i) {
+        t.next = i == 0 && more ? reinterpret_cast<const char*>(t.w + group * right.stride) : nullptr;
+        t.acc = to.acc + cut.begin(i) * to.stride + p * 16;
+        widening_rows<kMaxWideningRows>(packed + cut.begin(i) * t.steps * 2, t, cut.height(i),
+                                        count - p < group ? count - p : group);
       }
     }
   }
@@ -97,6 +131,7 @@ void advance_block(bool blocks, const Left& left, const Right<W>& right, Span st
     if (blocks) return advance_many<W, float, true>(left, right, steps, rows, count, to);
     if constexpr (KN_ISA == 3)
       if (pair_instruction_pays()) return advance_many<W, Pair, false>(left, right, steps, rows, count, to);
+    if (rows <= kWideningTiles * kMaxWideningRows) return advance_widening(left, right, steps, rows, count, to);
   }
   advance_many<W, float, false>(left, right, steps, rows, count, to);
 }

@@ -136,13 +136,13 @@ void run_dw(const GemmDw& g, const Exec& ex) {
   W* x = dy + panels_of(rows) * stride;
   pack_panels<T>(g, ex, g.dy, dy, stride);
   pack_panels<T>(g, ex, g.x, x, stride);
-  const Tasks tasks(rows, panels, kBlockRows, kTaskPanels, 16, ex);
+  const Tasks tasks(rows, panels, g.dy.rows(), kBlockRows, kTaskPanels, 16, ex);
   parallel_for(ex, tasks.count, [&](int64_t i) {
     alignas(64) float acc[kBlockRows * kTaskPanels * 16];
     const Window at = tasks.at(i, rows, panels);
     if (g.resume) load_chain(g, at, acc, at.panels * 16);
     advance_block(g.order == Bf16Order::amx32, InPanels{reinterpret_cast<const Pair*>(dy + at.row / 16 * stride), stride},
-                  Right<W>{x + at.panel * stride, stride}, Span{0, steps}, at.rows, at.panels,
+                  Right<W>{x + at.panel * stride, stride, panels - at.panel}, Span{0, steps}, at.rows, at.panels,
                   Chains{acc, at.panels * 16, g.resume});
     finish(g, at, acc, at.panels * 16);
   });
@@ -187,7 +187,7 @@ void run_tiles(const GemmDw& g, const Exec& ex) {
   // Rows of a task: 1 MiB of left tiles stays in L2 while the panels pass by.
   int64_t high = (1 << 20) / (steps * 64) / kBlockSide * kBlockSide;
   high = high < kBlockSide ? kBlockSide : high > 256 ? 256 : high;
-  const Tasks tasks(rows, panels, high, kTaskPanels, kBlockSide, ex);
+  const Tasks tasks(rows, panels, g.dy.rows(), high, kTaskPanels, kBlockSide, ex);
   parallel_for(ex, tasks.count, [&](int64_t t) {
     TileScope scope;
     alignas(64) float sums[kBlockFloats];

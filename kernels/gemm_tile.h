@@ -39,6 +39,7 @@ constexpr int kFew = 2, kMaxRows = 1, kMaxBlockRows = 1;
 constexpr int kWide[kFew] = {0, 1};
 constexpr int panels_of_tile(int) { return 1; }
 #endif
+constexpr int kMaxWideningRows = KN_ISA >= 2 ? 12 : KN_ISA == 0 ? 1 : 4, kWideningPanels = KN_ISA >= 2 ? 2 : 1;
 constexpr int kTilePanels = 3;  // the most a packed tile takes
 // Words of a block of steps: two panels (32 KiB) and a tile's rows (14 KiB) fit L1.
 constexpr int64_t kBlockSteps = 256;
@@ -122,6 +123,52 @@ void tile_chain(const TileArgs<W>& t) {
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
     for (int v = 0; v < V; ++v) store(t.acc + r * t.acc_stride + v * 16, acc[r][v]);
+}
+
+// Pairs widened in registers, for a panel that only a few tiles of rows will use: left words are f32,
+// packed as two steps a pair, odd element first; right words are pairs.
+template <int R, int V>
+void tile_widening(const float* a, const TileArgs<Pair>& t) {
+  F32 acc[R][V];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) acc[r][v] = t.resume ? load(t.acc + r * t.acc_stride + v * 16) : zero();
+  const Pair* w = t.w;
+  const char* next = t.next ? t.next : reinterpret_cast<const char*>(w);
+  for (int64_t s = 0; s < t.steps; ++s, a += 2 * R, w += 16, next += 64) {
+    F32 odd[V], even[V];
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) {
+      const I32 pair = iload(w + v * t.panel_stride);
+      odd[v] = from_bits(iand(pair, iset1(static_cast<int32_t>(0xffff0000u))));
+      even[v] = from_bits(shl<16>(pair));
+      __builtin_prefetch(next + v * t.apart, 0, 2);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const F32 x = set1(a[r]);
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) acc[r][v] = fma(x, odd[v], acc[r][v]);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const F32 x = set1(a[R + r]);
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) acc[r][v] = fma(x, even[v], acc[r][v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) store(t.acc + r * t.acc_stride + v * 16, acc[r][v]);
+}
+
+// count: kWideningPanels, or 1.
+template <int R>
+void widening_rows(const float* a, const TileArgs<Pair>& t, int64_t rows, int64_t count) {
+  if (rows == R) return count == kWideningPanels ? tile_widening<R, kWideningPanels>(a, t) : tile_widening<R, 1>(a, t);
+  if constexpr (R > 1) widening_rows<R - 1>(a, t, rows, count);
 }
 
 // The two chains of a block of 32 elements. Words are pairs, or the odd and the even element of a

@@ -45,12 +45,14 @@ void write_values(bf16_t* page, int64_t offset, const bf16_t* x, int64_t x_row, 
       r += 2;
       continue;
     }
-    const bool second = (offset + r) % 2 != 0;  // of its pair: the first stays as it is, and vice versa
-    const I32 others = iset1(static_cast<int32_t>(second ? 0x0000ffffu : 0xffff0000u));
+    // The other half of the words may be another task's: it must not be written, be it with what it holds.
+    const bool second = (offset + r) % 2 != 0;
+#if KN_ISA >= 2
     for (; i + 16 <= d; i += 16) {
-      const I32 mine = load_u16(a + i), kept = iand(iload(to + i * 2), others);
-      istore(to + i * 2, ior(kept, second ? shl<16>(mine) : mine));
+      const I32 mine = load_u16(a + i);
+      _mm512_mask_storeu_epi16(to + i * 2, second ? 0xaaaaaaaau : 0x55555555u, second ? shl<16>(mine).v : mine.v);
     }
+#endif
     for (; i < d; ++i) to[i * 2 + second] = a[i];
     ++r;
   }

@@ -104,16 +104,22 @@ void store_chain(const GemmDw& g, const Window& at, const float* acc, int64_t st
 template <bool only, class G>
 void join_gradient(const GemmDw& g, const Window& at, const float* acc, int64_t stride, G* to) {
   const int64_t k = g.x.cols();
+  // A gradient that is stored once is read again when all the others have passed.
+  const bool lines = only && k % 16 == 0 && reinterpret_cast<uintptr_t>(to) % 64 == 0;
   FixedAdder adder = fixed_adder(g.parts);
   for (int64_t r = 0; r < at.rows; ++r)
     for (int64_t p = 0; p < at.panels; ++p) {
       const int64_t column = (at.panel + p) * 16, n = k - column < 16 ? k - column : 16;
       const F32 sum = load(acc + r * stride + p * 16);
       if constexpr (only)
-        store(to + (at.row + r) * k + column, rounded_fixed(adder, sum), n);
+        if (lines)
+          stream(to + (at.row + r) * k + column, bits(rounded_fixed(adder, sum)));
+        else
+          store(to + (at.row + r) * k + column, rounded_fixed(adder, sum), n);
       else
         add_grad(adder, to + (at.row + r) * k + column, sum, n);
     }
+  if (lines) end_streams();
   if (refused(adder)) raise_flag(g.overflow.as<int32_t>());
 }
 
@@ -169,6 +175,7 @@ void pack_left_tiles(const GemmDw& g, const Exec& ex, Pair* to) {
 
 // The gradient's lines, wanted when the block's products are done.
 void fetch_gradient(const GemmDw& g, const Window& at) {
+  if (g.only && !g.pause) return;  // written, not read
   const View& to = g.pause ? g.chain : g.grad;
   const int64_t k = g.x.cols(), bytes = size_of(to.dtype), column = at.panel * 16;
   const int64_t width = (k - column < 32 ? k - column : 32) * bytes;

@@ -38,6 +38,7 @@ struct Targets {
   int32_t *forward, *backward;  // or null
   int64_t forward_stride, backward_stride;
   int64_t forward_steps, backward_steps;  // steps of a panel
+  bool stream;                            // too much for the caches: past them
 };
 
 // Rows [row, row + 16) and columns [column, column + 16) of src, what is missing +0.
@@ -48,8 +49,12 @@ KN_INLINE void read_square(const PackPanels& op, int64_t row, int64_t column, I3
     square[r] = row + r < rows && n > 0 ? lanes(op.src.as<S>() + (row + r) * cols + column, n, D{}) : iset1(0);
 }
 
-KN_INLINE void write_steps(int32_t* to, const I32* steps, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) istore(to + i * 16, steps[i]);
+KN_INLINE void write_steps(const Targets& t, int32_t* to, const I32* steps, int64_t count) {
+  for (int64_t i = 0; i < count; ++i)
+    if (t.stream)
+      stream(to + i * 16, steps[i]);
+    else
+      istore(to + i * 16, steps[i]);
 }
 
 // Steps of f32 are single elements: a square is 16 steps of a panel backward, and turned, forward.
@@ -61,10 +66,10 @@ void pack_square(const PackPanels& op, const Targets& t, int64_t row, int64_t co
       I32 square[16];
       read_square<S, float>(op, r, c, square);
       if (t.backward)
-        write_steps(t.backward + c / 16 * t.backward_stride + r * 16, square, most(t.backward_steps - r, 16));
+        write_steps(t, t.backward + c / 16 * t.backward_stride + r * 16, square, most(t.backward_steps - r, 16));
       if (!t.forward) continue;
       transpose16(square);
-      write_steps(t.forward + r / 16 * t.forward_stride + c * 16, square, most(t.forward_steps - c, 16));
+      write_steps(t, t.forward + r / 16 * t.forward_stride + c * 16, square, most(t.forward_steps - c, 16));
     }
 }
 
@@ -80,7 +85,7 @@ void pack_square(const PackPanels& op, const Targets& t, int64_t row, int64_t co
       I32 pairs[16];
       for (int i = 0; i < 2; ++i)
         for (int s = 0; s < 8; ++s) pairs[8 * i + s] = ior(square[i][j][2 * s], shl<16>(square[i][j][2 * s + 1]));
-      write_steps(t.backward + (column / 16 + j) * t.backward_stride + row / 2 * 16, pairs, 16);
+      write_steps(t, t.backward + (column / 16 + j) * t.backward_stride + row / 2 * 16, pairs, 16);
     }
   if (!t.forward) return;
   for (int i = 0; i < 2; ++i) {
@@ -89,7 +94,7 @@ void pack_square(const PackPanels& op, const Targets& t, int64_t row, int64_t co
     for (int j = 0; j < 2; ++j) transpose16(square[i][j]);
     for (int j = 0; j < 2; ++j)
       for (int s = 0; s < 8; ++s) pairs[8 * j + s] = ior(square[i][j][2 * s], shl<16>(square[i][j][2 * s + 1]));
-    write_steps(t.forward + (row / 16 + i) * t.forward_stride + column / 2 * 16, pairs, 16);
+    write_steps(t, t.forward + (row / 16 + i) * t.forward_stride + column / 2 * 16, pairs, 16);
   }
 }
 
@@ -103,8 +108,12 @@ void pack(const PackPanels& op, const Exec& ex) {
   t.forward_steps = per == 2 ? (cols + 31) / 32 * 16 : cols;
   t.backward_steps = per == 2 ? (rows + 31) / 32 * 16 : rows;
   t.forward_stride = t.forward_steps * 16, t.backward_stride = t.backward_steps * 16;
+  constexpr int64_t kMany = 1 << 18;
+  const auto on_line = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 64 == 0; };
+  t.stream = rows * cols > kMany && on_line(t.forward) && on_line(t.backward);
   parallel_for(ex, (rows + 31) / 32, [&](int64_t i) {
     for (int64_t column = 0; column < cols; column += 32) pack_square<S>(op, t, i * 32, column, D{});
+    end_streams();
   });
 }
 

@@ -111,6 +111,11 @@ KN_INLINE void store_u16(void* p, I32 a) {
 KN_INLINE I32 load_i8(const void* p) {
   return {_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)))};
 }
+// Past the caches, for what is not read again soon: p is a cache line. end_streams() before another
+// thread may read.
+#define KN_STREAMS 1
+KN_INLINE void stream(void* p, I32 a) { _mm512_stream_si512(static_cast<__m512i*>(p), a.v); }
+KN_INLINE void end_streams() { _mm_sfence(); }
 KN_INLINE float sum16(F32 a) {  // lanes i and i+8, then +4, +2, +1
   __m256 h = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
   __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
@@ -317,6 +322,10 @@ KN_INLINE float sum16(F32 a) {
 #endif
 
 // ------------------------------------------------------------------ on every instruction set
+#ifndef KN_STREAMS
+KN_INLINE void stream(void* p, I32 a) { istore(p, a); }
+KN_INLINE void end_streams() {}
+#endif
 KN_INLINE float max16(F32 a) {
   float t[16];
   store(t, a);

@@ -13,7 +13,7 @@ struct Head {
   int64_t vocab = 0, padded_vocab = 0;
   int leaves = 1;
   bool tied = false;
-  int64_t logits_budget = int64_t{128} << 20;  // bytes of fp32 logits alive at once
+  int64_t logits_budget = int64_t{256} << 20;  // bytes of fp32 logits alive at once
 
   static Head of(const Decoder& decoder);
   // logits (R, padded_vocab) f32 from hidden (R,D).

@@ -139,7 +139,7 @@ void Bench::add(std::string name, double value, std::string unit, double limit) 
 }
 
 double Bench::peak(DType dtype) {
-  double& known = dtype == DType::bf16 ? peak_bf16_ : peak_f32_;
+  double& known = peak_[dtype];
   if (known == 0) known = measure_peak(dtype, options.order, exec);
   return known;
 }
@@ -225,7 +225,7 @@ void add_bench(CLI::App& app, Common& common) {
       ->check(CLI::Validator([](std::string& s) { return shape_of(s) ? "" : s + " is not MxNxK"; }, "MxNxK"));
   app.add_option("--dtype", options->dtypes, "only f32 or bf16 (gemm), bf16 (models), int8, int4")
       ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}));
-  app.add_option("--bf16-order", options->order, "gemm, train, prefill, decode, serve: pair (default) or amx32")
+  app.add_option("--bf16-order", options->order, "gemm, attention, train, prefill, decode, serve: pair (default) or amx32")
       ->transform(CLI::CheckedTransformer(std::map<std::string, kn::Bf16Order>{{"pair", kn::Bf16Order::pair},
                                                                                {"amx32", kn::Bf16Order::amx32}}));
   app.add_option("--model", options->model, "train, prefill, decode, serve: the shape")

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -62,7 +63,8 @@ class Bench {
 
  private:
   std::vector<BenchRow> rows_;
-  double peak_f32_ = 0, peak_bf16_ = 0, bandwidth_ = 0;
+  std::map<DType, double> peak_;
+  double bandwidth_ = 0;
 };
 
 double median_of(std::vector<double> values);

@@ -64,7 +64,7 @@ void quant_gemm(Bench& bench, int bits, const GemmShape& s) {
                          .group = group};
   const double seconds = bench.median([&] { kn::run(op, exec); });
   add_product(bench, fmt::format("gemm {}x{}x{} int{}", s.m, s.n, s.k, bits), s, seconds, panels.view.bytes(),
-              DType::bf16);
+              DType::i8);
 }
 
 void gemm_shapes(Bench& bench) {
@@ -108,15 +108,17 @@ void attention(Bench& bench, const AttentionCase& c) {
   const kn::KvPages kv{k.view, v.view};
   kn::run(kn::KvWrite{.qkv = qkv.view, .heads = h, .kv_heads = h, .slots = slots.view, .kv = kv}, exec);
   const kn::AttnFwd fwd{.qkv = qkv.view, .heads = h, .kv_heads = h, .kv = kv, .sequences = sequences.view,
-                        .page_table = table.view, .scale = 0.125f, .out = out.view, .lse = lse.view};
+                        .page_table = table.view, .scale = 0.125f, .out = out.view, .lse = lse.view,
+                        .order = bench.options.order};
   // Two products over half of the (T,T) scores forward, five backward.
   const double product = static_cast<double>(t * t * h * d);
   const std::string name = fmt::format("attention T={} H={} D={} {}", t, h, d, kn::name_of(c.dtype));
   const double limit = bench.peak(c.dtype) / 1e9;
   bench.add(name + " forward", 2 * product / bench.median([&] { kn::run(fwd, exec); }) / 1e9, "GFLOP/s", limit);
-  const Filled work(DType::u8, {std::max<int64_t>(1, kn::attn_bwd_workspace(c.dtype, t, h, h, d))}, exec);
+  const Filled work(DType::u8, {std::max<int64_t>(1, kn::attn_bwd_workspace(c.dtype, t, h, h, d, fwd.order))}, exec);
   const kn::AttnBwd bwd{.qkv = qkv.view, .heads = h, .kv_heads = h, .sequences = sequences.view, .scale = 0.125f,
-                        .out = out.view, .lse = lse.view, .dout = dout.view, .dqkv = dqkv.view, .work = work.view};
+                        .out = out.view, .lse = lse.view, .dout = dout.view, .dqkv = dqkv.view, .work = work.view,
+                        .order = fwd.order};
   bench.add(name + " backward", 5 * product / bench.median([&] { kn::run(bwd, exec); }) / 1e9, "GFLOP/s", limit);
 }
 

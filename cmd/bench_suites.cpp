@@ -107,12 +107,19 @@ ModelSpec inference_spec(const std::string& size, const Bench& bench) {
   return bench_spec(size, DType::bf16, bench.options.order, Purpose::inference);
 }
 
+// FLOPs of a token's way through the blocks, and through the head where its logits are wanted.
+double forward_flops(const Model& model, int64_t tokens, bool head) {
+  const DecoderConfig& c = model.spec().config;
+  const double all = training_flops_per_token(c, model.parameters().table(), tokens) / 3;
+  return head ? all : all - 2.0 * static_cast<double>(c.vocab * c.hidden);
+}
+DType products_of(const Storage& s) { return s.bits == 0 ? DType::bf16 : DType::i8; }
+
 // Tokens/s at most: weights are read once a step for all clients; the arithmetic is done for each.
-double together_limit(Bench& bench, const Model& model, int clients, int tokens) {
+double together_limit(Bench& bench, const Model& model, DType products, int clients, int tokens) {
   const double reading = clients * bench.bandwidth() / decode_bytes(model);
   if (clients == 1) return reading;
-  const double flops = training_flops_per_token(model.spec().config, model.parameters().table(), tokens) / 3;
-  return std::min(reading, bench.peak(DType::bf16) / flops);
+  return std::min(reading, bench.peak(products) / forward_flops(model, tokens, true));
 }
 
 double seconds_of_crowd(GenerationEngine& engine, int clients, int tokens, int64_t salt) {
@@ -148,10 +155,8 @@ void bench_prefill(Bench& bench) {
     const auto engine = make_engine(*model, {.context = context, .max_batch = 1}, bench.exec);
     int64_t salt = 0;  // no prompt is seen twice: nothing comes from a prefix kept
     const double seconds = bench.median([&] { complete(*engine, request_of(tokens, 1, ++salt)); });
-    // A third of training's FLOPs; the head sees one row, which is left out of account.
-    const double flops = training_flops_per_token(model->spec().config, model->parameters().table(), tokens) / 3;
     bench.add(fmt::format("prefill {} {}, {} tokens", size, s.name, tokens), static_cast<double>(tokens) / seconds,
-              "tokens/s", bench.peak(DType::bf16) / flops);
+              "tokens/s", bench.peak(products_of(s)) / forward_flops(*model, tokens, false));
   }
 }
 
@@ -168,7 +173,7 @@ void bench_decode(Bench& bench) {
     for (int64_t i = 0; i < 3; ++i) rates.push_back(decode_rate(*engine, clients, tokens, i));
     bench.add(fmt::format("decode {} {}, {}{} tokens", size, s.name,
                           clients > 1 ? fmt::format("{} x ", clients) : "", tokens),
-              median_of(rates), "tokens/s", together_limit(bench, *model, clients, tokens));
+              median_of(rates), "tokens/s", together_limit(bench, *model, products_of(s), clients, tokens));
   }
 }
 
@@ -218,7 +223,7 @@ void bench_serve(Bench& bench) {
   for (int clients : {1, most}) {
     const double seconds = bench.median([&] { seconds_of_crowd(*engine, clients, tokens, ++salt); });
     bench.add(fmt::format("serve {} bf16, {} client{}", size, clients, clients > 1 ? "s" : ""),
-              clients * tokens / seconds, "tokens/s", together_limit(bench, *model, clients, tokens));
+              clients * tokens / seconds, "tokens/s", together_limit(bench, *model, DType::bf16, clients, tokens));
   }
 }
 

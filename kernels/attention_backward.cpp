@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// AttnBwd on the CPU. A task is one document and one KV head. It walks blocks of 64 keys; for each, the
-// heads of the group and their blocks of queries from the diagonal on. dK and dV of a key block are
-// finished in that walk, dQ is carried in fp32 from key block to key block. Block sizes change no
-// bit: every chain goes on from memory where the last block left it.
-#include "kernels/attention.h"
-#include "kernels/attention_tile.h"
+// AttnBwd on the CPU, in f32 and in the order pair. A task is one document and one KV head. It walks
+// blocks of 64 keys; for each, the heads of the group and their blocks of queries from the diagonal on.
+// dK and dV of a key block are finished in that walk, dQ is carried in fp32 from key block to key block.
+// Block sizes change no bit: every chain goes on from memory where the last block left it.
+#include "kernels/attention_amx.h"
+#include "kernels/attention_document.h"
 #include "kernels/math.h"
-#include "kernels/simd.h"
 
 namespace llmctl::kn {
 
@@ -14,14 +13,6 @@ namespace {
 
 constexpr int64_t kKeys = 64;   // of a key block
 constexpr int64_t kSlack = 32;  // words per token after the transposed keys: loads run past a block
-
-constexpr int64_t vectors_of(int64_t n) {
-  return (n + 15) / 16;
-}
-
-struct Sequence {  // one row of AttnBwd::sequences
-  int32_t first_row, queries, keys, first_page;
-};
 
 // Where things lie in the workspace, in 4-byte words. A document uses the places of its own rows.
 struct Layout {
@@ -50,7 +41,10 @@ constexpr Layout layout_of(DType dtype, int64_t tokens, int64_t heads, int64_t k
 }  // namespace
 
 #if KN_ONCE
-int64_t attn_bwd_workspace(DType dtype, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim) {
+int64_t attn_bwd_workspace(DType dtype, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                           Bf16Order order) {
+  if (dtype == DType::bf16 && order == Bf16Order::amx32)
+    return attend_blocks_workspace(tokens, heads, head_dim);
   return layout_of(dtype, tokens, heads, kv_heads, head_dim).words * 4;
 }
 
@@ -75,7 +69,10 @@ void AttnBwd::check() const {
         " elements: want f32, ", t * heads);
   check(dqkv.dtype == qkv.dtype && dqkv.size() == qkv.size(), Code::bug, "[attn_bwd] dqkv has ", dqkv.size(),
         " elements of ", name_of(dqkv.dtype), ": want ", qkv.size(), " of ", name_of(qkv.dtype));
-  const int64_t need = attn_bwd_workspace(qkv.dtype, t, heads, kv_heads, d);
+  const int64_t need = attn_bwd_workspace(qkv.dtype, t, heads, kv_heads, d, order);
+  const bool blocks = qkv.dtype == DType::bf16 && order == Bf16Order::amx32;
+  check(!blocks || heads / kv_heads <= 128, Code::unsupported, "[attn_bwd] groups of ", heads / kv_heads,
+        " heads: the order amx32 takes at most 128");
   check(work.bytes() >= need, Code::bug, "[attn_bwd] work has ", work.bytes(), " bytes: want ", need);
 }
 #endif
@@ -100,35 +97,23 @@ struct QueryBlock {
 };
 
 template <class T>
-struct Task {
-  const AttnBwd& a;
-  Sequence seq;
-  int64_t kv_head;
-  int64_t d, padded, along;  // head dimension, padded to vectors, in words
+struct Task : Document<T> {
+  using Document<T>::a, Document<T>::seq, Document<T>::kv_head, Document<T>::d, Document<T>::padded;
+  int64_t along;  // head dimension in words
   Layout at;
-  Task(const AttnBwd& op, const Sequence& s, int64_t head)
-      : a(op),
-        seq(s),
-        kv_head(head),
-        d(op.qkv.dim[2]),
-        padded(vectors_of(d) * 16),
+  explicit Task(const Document<T>& document)
+      : Document<T>(document),
         along(words_of<T>(d)),
-        at(layout_of(op.qkv.dtype, op.qkv.dim[0], op.heads, op.kv_heads, d)) {}
-  int64_t tokens() const { return a.qkv.dim[0]; }
-  const T* row(int64_t t, int64_t head) const {
-    return a.qkv.as<T>() + ((seq.first_row + t) * a.qkv.dim[1] + head) * d;
-  }
-  T* drow(int64_t t, int64_t head) const {
-    return a.dqkv.as<T>() + ((seq.first_row + t) * a.qkv.dim[1] + head) * d;
-  }
+        at(layout_of(a.qkv.dtype, a.qkv.dim[0], a.heads, a.kv_heads, d)) {}
   float* place(int64_t base, int64_t head) const {  // of dq, dk, dv
-    return a.work.as<float>() + base + (head * tokens() + seq.first_row) * padded;
+    return a.work.template as<float>() + base + (head * this->tokens() + seq.first_row) * padded;
   }
   Word<T>* transposed(int64_t base) const {  // of kt, vt
-    return a.work.as<Word<T>>() + base + (kv_head * tokens() + seq.first_row) * (along + kSlack);
+    return a.work.template as<Word<T>>() + base +
+           (kv_head * this->tokens() + seq.first_row) * (along + kSlack);
   }
   Word<T>* paired() const {
-    return a.work.as<Word<T>>() + at.kp + (kv_head * tokens() + seq.first_row) * padded;
+    return a.work.template as<Word<T>>() + at.kp + (kv_head * this->tokens() + seq.first_row) * padded;
   }
 };
 
@@ -143,7 +128,7 @@ KN_INLINE void pair_rows(int32_t* to, const int32_t* a, const int32_t* b, int64_
 
 template <class T>
 void pack_keys(const Task<T>& t, int64_t k0, int64_t n) {
-  const int64_t row = t.a.qkv.dim[1] * t.d, words = t.padded / kPerWord<T>;
+  const int64_t row = t.row_stride(), words = t.padded / kPerWord<T>;
   const int64_t k_head = t.a.heads + t.kv_head, v_head = k_head + t.a.kv_heads;
   transpose_rows(t.transposed(t.at.kt), n, t.row(k0, k_head), row, n, t.d);
   transpose_rows(t.transposed(t.at.vt), n, t.row(k0, v_head), row, n, t.d);
@@ -163,9 +148,9 @@ void load_queries(const Task<T>& t, int64_t head, int64_t q0, QueryBlock<T, max_
   b.n = t.seq.queries - q0 < b.kQueries ? t.seq.queries - q0 : b.kQueries;
   for (int64_t r = 0; r < words_of<T>(b.n) * kPerWord<T>; ++r) {
     const bool here = r < b.n;
-    const int64_t at = (t.seq.first_row + q0 + r) * t.a.heads + head;
+    const int64_t at = t.Document<T>::at(q0 + r, head);
     copy_words(b.q + r * b.kD, here ? t.row(q0 + r, head) : nullptr, here ? t.d : 0, words);
-    copy_words(b.g + r * b.kD, here ? t.a.dout.template as<T>() + at * t.d : nullptr, here ? t.d : 0, words);
+    copy_words(b.g + r * b.kD, here ? t.dout(q0 + r, head) : nullptr, here ? t.d : 0, words);
     b.lse[r] = here ? t.a.lse.template as<float>()[at] : 0.0f;
     b.delta[r] = here ? t.a.work.template as<float>()[t.at.delta + at] : 0.0f;
   }
@@ -194,9 +179,6 @@ void score(const Task<T>& t, int64_t q0, int64_t k0, int64_t n, QueryBlock<T, ma
   }
 }
 
-KN_INLINE Mask below(int64_t n) {
-  return ilt(iota(), iset1(static_cast<int32_t>(n)));
-}
 KN_INLINE void store_step(float* to, const F32* x) {
   store(to, x[0]);
 }
@@ -270,16 +252,10 @@ void add_products(const Task<T>& t, int64_t head, int64_t q0, int64_t k0, int64_
   }
 }
 
-// An underflow's -0, which a masked step turns into +0, is +0 always.
-template <class T>
-KN_INLINE void finish_row(T* to, const float* x, int64_t d) {
-  for (int64_t i = 0; i < d; i += 16) store_row(to + i, add(load(x + i), zero()), d - i);
-}
-
 // Heads join like the bits of a counter: equal subtrees merge, what is left folds from the right.
 template <class T>
 void join_heads(const Task<T>& t, int64_t base, int64_t to_head, int64_t k0, int64_t n) {
-  const int64_t group = t.a.heads / t.a.kv_heads, first = t.kv_head * group, size = n * t.padded;
+  const int64_t group = t.group(), first = t.kv_head * group, size = n * t.padded;
   auto merge = [&](int64_t to, int64_t from) {
     float *x = t.place(base, first + to), *y = t.place(base, first + from);
     for (int64_t i = 0; i < size; i += 16) store(x + i, add(load(x + i), load(y + i)));
@@ -295,7 +271,7 @@ void join_heads(const Task<T>& t, int64_t base, int64_t to_head, int64_t k0, int
 template <class T, int64_t max_dim>
 void key_block(const Task<T>& t, int64_t k0, int64_t n) {
   using Block = QueryBlock<T, max_dim>;
-  const int64_t group = t.a.heads / t.a.kv_heads;
+  const int64_t group = t.group();
   pack_keys(t, k0, n);
   for (int64_t head = t.kv_head * group; head < (t.kv_head + 1) * group; ++head) {
     std::memset(t.place(t.at.dk, head), 0, static_cast<size_t>(n * t.padded) * 4);
@@ -331,30 +307,23 @@ void document(const Task<T>& t) {
 template <class T>
 void deltas(const AttnBwd& a, const Exec& ex) {
   constexpr int64_t task_rows = 64;
-  const int64_t rows = a.qkv.dim[0] * a.heads, d = a.qkv.dim[2];
+  const int64_t rows = a.qkv.dim[0] * a.heads;
   parallel_for(ex, (rows + task_rows - 1) / task_rows, [&](int64_t task) {
     const int64_t end = (task + 1) * task_rows < rows ? (task + 1) * task_rows : rows;
-    for (int64_t r = task * task_rows; r < end; ++r) {
-      F32 sum = zero();
-      for (int64_t i = 0; i < d; i += 16)
-        sum =
-            fma(load_row(a.dout.as<T>() + r * d + i, d - i), load_row(a.out.as<T>() + r * d + i, d - i), sum);
-      a.work.as<float>()[r] = sum16(sum);
-    }
+    for (int64_t r = task * task_rows; r < end; ++r) a.work.as<float>()[r] = row_delta<T>(a, r);
   });
 }
 
 template <class T>
 void run_backward(const AttnBwd& a, const Exec& ex) {
   deltas<T>(a, ex);
-  parallel_for(ex, a.sequences.dim[0] * a.kv_heads, [&](int64_t i) {
-    document(Task<T>(a, a.sequences.as<Sequence>()[i / a.kv_heads], i % a.kv_heads));
-  });
+  for_documents<T>(a, ex, [](const Document<T>& task) { document(Task<T>(task)); });
 }
 
 }  // namespace
 
 void launch(KN_CPU, const AttnBwd& a, const Exec& ex) {
+  if (a.qkv.dtype == DType::bf16 && a.order == Bf16Order::amx32) return attend_blocks(a, ex);
   a.qkv.dtype == DType::f32 ? run_backward<float>(a, ex) : run_backward<bf16_t>(a, ex);
 }
 

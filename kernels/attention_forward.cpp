@@ -67,6 +67,61 @@ void score_segment(const Where& w, Rows<T>& b, int64_t key, int64_t n) {
   }
 }
 
+KN_INLINE void store_weights(float* p, F32 x) {
+  store(p, x);
+}
+KN_INLINE void store_weights(int32_t* p, F32 x) {
+  store_bf16(reinterpret_cast<bf16_t*>(p), x);
+}
+
+// Weights of one row for its n >= 1 keys of the segment, +0 up to `filled` keys; its maximum and sum.
+template <class T>
+void weigh_row(float* s, Word<T>* p, float scale, int64_t n, int64_t filled, float& m, float& l) {
+  const F32 by = set1(scale), lowest = set1(-3.4028234e38f);
+  F32 top = lowest;
+  for (int64_t i = 0; i < n; i += 16) {
+    F32 x = mul(load(s + i), by);
+    if (n - i < 16) x = select(below(n - i), x, lowest);
+    store(s + i, x);
+    top = max(top, x);
+  }
+  m = max16(top);
+  F32 sum = zero();
+  for (int64_t i = 0; i < n; i += 16) {
+    F32 x = math::exp(sub(load(s + i), set1(m)));
+    if (n - i < 16) x = select(below(n - i), x, zero());
+    sum = add(sum, x);
+    store_weights(p + i / kPerWord<T>, x);
+  }
+  for (int64_t i = (n + 15) / 16 * 16; i < filled; i += 16) store_weights(p + i / kPerWord<T>, zero());
+  l = sum16(sum);
+}
+
+// Weights of all rows, and the factors by which each row's (l, O) takes the segment in.
+template <class T>
+void weigh_segment(const Where& w, Rows<T>& b, int64_t key, int64_t n) {
+  const int64_t filled = (n + 15) / 16 * 16;
+  for (int64_t r = 0; r < b.height; ++r) {
+    Word<T>* p = b.p + r * b.kP;
+    const int64_t own = b.limit[r] - key < n ? b.limit[r] - key : n;
+    b.keep[r] = 1.0f, b.take[r] = 0.0f;
+    if (own <= 0) {
+      for (int64_t i = 0; i < filled; i += 16) store_weights(p + i / kPerWord<T>, zero());
+      continue;
+    }
+    float m, l;
+    weigh_row<T>(b.s + r * kSegmentKeys, p, w.a.scale, own, filled, m, l);
+    if (key == 0) {
+      b.m[r] = m, b.l[r] = l;
+      continue;
+    }
+    const float top = m > b.m[r] ? m : b.m[r];
+    b.keep[r] = math::exp(b.m[r] - top), b.take[r] = math::exp(m - top);
+    b.l[r] = __builtin_fmaf(b.l[r], b.keep[r], l * b.take[r]);
+    b.m[r] = top;
+  }
+}
+
 KN_INLINE F32 drop_second(F32 x) {
   return x;
 }
@@ -137,7 +192,7 @@ void attend(const Where& w, int64_t rows) {
   for (int64_t key = 0; key < keys; key += kSegmentKeys) {
     const int64_t n = keys - key < kSegmentKeys ? keys - key : kSegmentKeys;
     score_segment(w, b, key, n);
-    weigh_segment<T>(w, b, key, n, (n + 15) / 16 * 16);
+    weigh_segment(w, b, key, n);
     add_values(b, w.a.qkv.dim[2], key, n);
   }
   store_rows<T>(w, b);

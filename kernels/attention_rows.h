@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What both bodies of AttnFwd share: a task's rows, their weights in a segment and its merge. A task
+// What both bodies of AttnFwd share: a task's rows, what they see and where they go. A task
 // is one KV head and up to kRows rows, a row being one query of one head of the group, so that a page
 // of K and V serves every head of the group and several queries. Rows of a task share loads only:
 // limits, maxima and merges are each row's own. Internal to kernels/; once per instruction set.
@@ -52,64 +52,6 @@ void load_rows(const Where& w, RowBlock<T, kRows>& b, int64_t words) {
     const T* x = w.a.qkv.as<T>() + (w.token(from) * total + w.head(from)) * d;
     copy_words(b.q + r * b.kQ, x, d, words);
     b.limit[r] = r < b.rows ? w.seq.keys - w.seq.queries + (w.row + r) / w.group() + 1 : 0;
-  }
-}
-
-KN_INLINE Mask below(int64_t n) {
-  return ilt(iota(), iset1(static_cast<int32_t>(n)));
-}
-KN_INLINE void store_weights(float* p, F32 x) {
-  store(p, x);
-}
-KN_INLINE void store_weights(int32_t* p, F32 x) {
-  store_bf16(reinterpret_cast<bf16_t*>(p), x);
-}
-
-// Weights of one row for its n >= 1 keys of the segment, +0 up to `filled` keys; its maximum and sum.
-template <class T>
-void weigh_row(float* s, Word<T>* p, float scale, int64_t n, int64_t filled, float& m, float& l) {
-  const F32 by = set1(scale), lowest = set1(-3.4028234e38f);
-  F32 top = lowest;
-  for (int64_t i = 0; i < n; i += 16) {
-    F32 x = mul(load(s + i), by);
-    if (n - i < 16) x = select(below(n - i), x, lowest);
-    store(s + i, x);
-    top = max(top, x);
-  }
-  m = max16(top);
-  F32 sum = zero();
-  for (int64_t i = 0; i < n; i += 16) {
-    F32 x = math::exp(sub(load(s + i), set1(m)));
-    if (n - i < 16) x = select(below(n - i), x, zero());
-    sum = add(sum, x);
-    store_weights(p + i / kPerWord<T>, x);
-  }
-  for (int64_t i = (n + 15) / 16 * 16; i < filled; i += 16) store_weights(p + i / kPerWord<T>, zero());
-  l = sum16(sum);
-}
-
-// Weights of all rows for the segment's n keys, and the factors by which each row's (l, O) takes the
-// segment in; +0 up to `filled` keys.
-template <class T, int kRows>
-void weigh_segment(const Where& w, RowBlock<T, kRows>& b, int64_t key, int64_t n, int64_t filled) {
-  for (int64_t r = 0; r < b.height; ++r) {
-    Word<T>* p = b.p + r * b.kP;
-    const int64_t own = b.limit[r] - key < n ? b.limit[r] - key : n;
-    b.keep[r] = 1.0f, b.take[r] = 0.0f;
-    if (own <= 0) {
-      for (int64_t i = 0; i < filled; i += 16) store_weights(p + i / kPerWord<T>, zero());
-      continue;
-    }
-    float m, l;
-    weigh_row<T>(b.s + r * kSegmentKeys, p, w.a.scale, own, filled, m, l);
-    if (key == 0) {
-      b.m[r] = m, b.l[r] = l;
-      continue;
-    }
-    const float top = m > b.m[r] ? m : b.m[r];
-    b.keep[r] = math::exp(b.m[r] - top), b.take[r] = math::exp(m - top);
-    b.l[r] = __builtin_fmaf(b.l[r], b.keep[r], l * b.take[r]);
-    b.m[r] = top;
   }
 }
 

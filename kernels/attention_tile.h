@@ -5,7 +5,8 @@
 // vectors taken together never change a bit. Internal to kernels/; once per instruction set.
 #pragma once
 
-#include "kernels/simd.h"
+#include "kernels/gemm_tile.h"
+#include "kernels/transpose.h"
 
 namespace llmctl::kn {
 namespace KN_NS {
@@ -34,6 +35,10 @@ constexpr int64_t words_of(int64_t n) {
   return (n + kPerWord<T> - 1) / kPerWord<T>;
 }
 
+KN_INLINE Mask below(int64_t n) {  // the first n lanes
+  return ilt(iota(), iset1(static_cast<int32_t>(n)));
+}
+
 KN_INLINE F32 spread(float x) {
   return set1(x);
 }
@@ -58,12 +63,6 @@ KN_INLINE I32 load_words(const int32_t* p, int64_t n) {
   std::memcpy(t, p, static_cast<size_t>(n < 16 ? n : 16) * 4);
   return iload(t);
 #endif
-}
-KN_INLINE F32 advance(F32 acc, F32 a, F32 b) {
-  return fma(a, b, acc);
-}
-KN_INLINE F32 advance(F32 acc, I32 a, I32 b) {
-  return dot_pair(acc, a, b);
 }
 
 // Rows and vectors of a full tile: enough independent chains to hide the FMA's latency, few enough
@@ -168,37 +167,14 @@ KN_INLINE int32_t word_at(const bf16_t* x, int64_t w, int64_t d) {
 }
 
 // 16 x 16 words: to[c * to_step + r] = from[r * from_step + c], steps in bytes.
-#if KN_ISA >= 2
 KN_INLINE void transpose16(char* to, int64_t to_step, const char* from, int64_t from_step) {
-  __m512i u[4][4];  // [row / 4][column % 4]: 128-bit lane i has column 4 i + c of 4 rows
-#pragma GCC unroll 4
-  for (int g = 0; g < 4; ++g) {
-    const char* x = from + 4 * g * from_step;
-    const __m512i r0 = _mm512_loadu_si512(x), r1 = _mm512_loadu_si512(x + from_step);
-    const __m512i r2 = _mm512_loadu_si512(x + 2 * from_step), r3 = _mm512_loadu_si512(x + 3 * from_step);
-    const __m512i low01 = _mm512_unpacklo_epi32(r0, r1), high01 = _mm512_unpackhi_epi32(r0, r1);
-    const __m512i low23 = _mm512_unpacklo_epi32(r2, r3), high23 = _mm512_unpackhi_epi32(r2, r3);
-    u[g][0] = _mm512_unpacklo_epi64(low01, low23), u[g][1] = _mm512_unpackhi_epi64(low01, low23);
-    u[g][2] = _mm512_unpacklo_epi64(high01, high23), u[g][3] = _mm512_unpackhi_epi64(high01, high23);
-  }
-#pragma GCC unroll 4
-  for (int c = 0; c < 4; ++c) {
-    const __m512i even01 = _mm512_shuffle_i32x4(u[0][c], u[1][c], 0x88);
-    const __m512i even23 = _mm512_shuffle_i32x4(u[2][c], u[3][c], 0x88);
-    const __m512i odd01 = _mm512_shuffle_i32x4(u[0][c], u[1][c], 0xdd);
-    const __m512i odd23 = _mm512_shuffle_i32x4(u[2][c], u[3][c], 0xdd);
-    _mm512_storeu_si512(to + c * to_step, _mm512_shuffle_i32x4(even01, even23, 0x88));
-    _mm512_storeu_si512(to + (c + 4) * to_step, _mm512_shuffle_i32x4(odd01, odd23, 0x88));
-    _mm512_storeu_si512(to + (c + 8) * to_step, _mm512_shuffle_i32x4(even01, even23, 0xdd));
-    _mm512_storeu_si512(to + (c + 12) * to_step, _mm512_shuffle_i32x4(odd01, odd23, 0xdd));
-  }
+  I32 square[16];
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < 16; ++i) square[i] = iload(from + i * from_step);
+  transpose16(square);
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < 16; ++i) istore(to + i * to_step, square[i]);
 }
-#else
-KN_INLINE void transpose16(char* to, int64_t to_step, const char* from, int64_t from_step) {
-  for (int64_t r = 0; r < 16; ++r)
-    for (int64_t c = 0; c < 16; ++c) std::memcpy(to + c * to_step + r * 4, from + r * from_step + c * 4, 4);
-}
-#endif
 
 // to[w * to_step + r] = word w of row r, for `rows` rows of d values, x_row values apart.
 template <class T>

@@ -27,7 +27,8 @@ constexpr int64_t kBlockFloats = kBlockSide * kBlockSide;
 // and 7 right; the left ones and their outputs have as many rows as there are.
 class TileScope {
  public:
-  TileScope() { rows(kBlockSide); }
+  // depth: bytes of a row of the left operand that a step takes, 64 or 32.
+  explicit TileScope(int depth = 64) : depth_(static_cast<uint8_t>(depth)) { rows(kBlockSide); }
   ~TileScope() { _tile_release(); }
   TileScope(const TileScope&) = delete;
   TileScope& operator=(const TileScope&) = delete;
@@ -40,6 +41,9 @@ class TileScope {
     alignas(64) Config c;
     for (int i : {0, 1, 4}) c.rows[i] = above;
     for (int i : {2, 3, 5}) c.rows[i] = below;
+    c.row_bytes[4] = c.row_bytes[5] = depth_;
+    c.rows[6] = c.rows[7] = static_cast<uint8_t>(depth_ / 4);
+    asm volatile("" : : "m"(c));  // gcc 12 does not know that the next line reads it all
     _tile_loadconfig(&c);
   }
 
@@ -50,6 +54,7 @@ class TileScope {
     uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
   };
   int64_t rows_ = 0;
+  uint8_t depth_;
 };
 
 // Left operand of a block: up to 32 rows as two tiles.
@@ -59,25 +64,30 @@ struct LeftTiles {
   int64_t tile;    // bytes from the first tile to the second
   int64_t step;    // bytes between steps
 };
+// Right operand of a block: the tiles of a step in one or two panels. Other layouts (attention_amx.h)
+// have the same members.
 struct RightTiles {
   const char* at;  // first panel, first step
   int64_t panel;   // bytes between panels
+  static constexpr int64_t row = 64;  // bytes between the rows of a tile
+  const char* tile(int64_t step) const { return at + step * kTileBytes; }
 };
 // The next pair of panels will be wanted soon: this call brings its part of them to L2.
 struct Ahead {
   int64_t part = 0, parts = 0;  // parts = 0: nothing
 };
 
-template <int R, int C>
-KN_INLINE void products(const LeftTiles& left, const RightTiles& right, int64_t steps) {
-  const char *a = left.at, *w = right.at;
-  const auto row = static_cast<size_t>(left.row);
+template <int R, int C, class Right>
+KN_INLINE void products(const LeftTiles& left, const Right& right, int64_t steps) {
+  const char* a = left.at;
+  const auto row = static_cast<size_t>(left.row), right_row = static_cast<size_t>(right.row);
   for (int64_t s = 0; s < steps; ++s) {
-    _tile_loadd(6, w, 64);
+    const char* w = right.tile(s);
+    _tile_loadd(6, w, right_row);
     _tile_loadd(4, a, row);
     _tile_dpbf16ps(0, 4, 6);
     if constexpr (C > 1) {
-      _tile_loadd(7, w + right.panel, 64);
+      _tile_loadd(7, w + right.panel, right_row);
       _tile_dpbf16ps(1, 4, 7);
     }
     if constexpr (R > 1) {
@@ -86,7 +96,6 @@ KN_INLINE void products(const LeftTiles& left, const RightTiles& right, int64_t 
       if constexpr (C > 1) _tile_dpbf16ps(3, 5, 7);
     }
     a += left.step;
-    w += kTileBytes;
   }
 }
 
@@ -99,11 +108,17 @@ KN_INLINE void fetch_step(const RightTiles& right, int64_t step) {
   }
 }
 
-template <int R, int C>
-void block_products(const LeftTiles& left, const RightTiles& right, int64_t steps, bool resume, float* acc,
+// Sums of a block: `row` floats between rows.
+struct BlockSums {
+  float* at;
+  int64_t row = kBlockSide;
+};
+
+template <int R, int C, class Right>
+void block_products(const LeftTiles& left, const Right& right, int64_t steps, bool resume, const BlockSums& sums,
                     const Ahead& ahead) {
-  constexpr size_t row = kBlockSide * 4;
-  float* below = acc + kTileSide * kBlockSide;
+  const size_t row = static_cast<size_t>(sums.row) * 4;
+  float *acc = sums.at, *below = acc + kTileSide * sums.row;
   if (resume) {
     _tile_loadd(0, acc, row);
     if constexpr (C > 1) _tile_loadd(1, acc + kTileSide, row);
@@ -115,13 +130,16 @@ void block_products(const LeftTiles& left, const RightTiles& right, int64_t step
     _tile_zero(2);
     _tile_zero(3);
   }
-  if (ahead.parts > 0) {
+  constexpr bool fetches = std::is_same_v<Right, RightTiles>;
+  if constexpr (!fetches) {
+    products<R, C>(left, right, steps);
+  } else if (ahead.parts > 0) {
     int64_t wanted = steps * ahead.part / ahead.parts;
     for (int64_t s = 0; s < steps; s += ahead.parts, ++wanted) {
       const int64_t n = steps - s < ahead.parts ? steps - s : ahead.parts;
       fetch_step(right, wanted);
-      products<R, C>({left.at + s * left.step, left.row, left.tile, left.step},
-                     {right.at + s * kTileBytes, right.panel}, n);
+      products<R, C>(LeftTiles{left.at + s * left.step, left.row, left.tile, left.step},
+                     RightTiles{right.at + s * kTileBytes, right.panel}, n);
     }
   } else {
     products<R, C>(left, right, steps);
@@ -132,16 +150,22 @@ void block_products(const LeftTiles& left, const RightTiles& right, int64_t step
   if constexpr (R > 1 && C > 1) _tile_stored(3, below + kTileSide, row);
 }
 
-// acc (rows <= 32, 32) = its chains, advanced over `steps` steps by 1 or 2 panels; the scope is set
+// sums (rows <= 32, 32) = their chains, advanced over `steps` steps by 1 or 2 panels; the scope is set
 // to `rows`.
-inline void advance_tiles(const LeftTiles& left, const RightTiles& right, int64_t steps, int64_t rows,
-                          int64_t panels, bool resume, float* acc, const Ahead& ahead = {}) {
+template <class Right>
+inline void advance_tiles(const LeftTiles& left, const Right& right, int64_t steps, int64_t rows, int64_t panels,
+                          bool resume, const BlockSums& sums, const Ahead& ahead = {}) {
   if (rows > kTileSide)
-    panels > 1 ? block_products<2, 2>(left, right, steps, resume, acc, ahead)
-               : block_products<2, 1>(left, right, steps, resume, acc, ahead);
+    panels > 1 ? block_products<2, 2>(left, right, steps, resume, sums, ahead)
+               : block_products<2, 1>(left, right, steps, resume, sums, ahead);
   else
-    panels > 1 ? block_products<1, 2>(left, right, steps, resume, acc, ahead)
-               : block_products<1, 1>(left, right, steps, resume, acc, ahead);
+    panels > 1 ? block_products<1, 2>(left, right, steps, resume, sums, ahead)
+               : block_products<1, 1>(left, right, steps, resume, sums, ahead);
+}
+
+inline void advance_tiles(const LeftTiles& left, const RightTiles& right, int64_t steps, int64_t rows,
+                          int64_t panels, bool resume, float* sums, const Ahead& ahead = {}) {
+  advance_tiles(left, right, steps, rows, panels, resume, BlockSums{sums}, ahead);
 }
 
 // Blocks of 32 rows x 2 panels of a task, down first: a pair of panels stays in L2 meanwhile.

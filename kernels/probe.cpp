@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/probe.h"
 
+#include "kernels/dot4.h"
 #include "kernels/gemm_amx.h"
 #include "kernels/simd.h"
 
@@ -30,16 +31,32 @@ float bf16_chains(int64_t iterations) {
   return sum16(acc[0]);
 }
 
+float i8_chains(int64_t iterations) {
+  I32 acc[kChains];
+  for (int i = 0; i < kChains; ++i) acc[i] = iset1(i);
+  const I32 a = iset1(0x01020304), b = iset1(0x04030201);
+  for (int64_t n = 0; n < iterations; ++n)
+    for (int i = 0; i < kChains; ++i) acc[i] = dot4(acc[i], a, b);
+  for (int i = 1; i < kChains; ++i) acc[0] = iadd(acc[0], acc[i]);
+  return sum16(to_float(acc[0]));
+}
+
 #if KN_ISA == 3
-int64_t tile_chains(int64_t iterations) {  // four output tiles, as in a product
+int64_t tile_chains(int64_t iterations, bool bytes) {  // four output tiles, as in a product
   const TileScope scope;
-  for (int64_t n = 0; n < iterations; ++n) {
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
-  }
-  return iterations * 4 * 2 * 16 * 16 * 32;
+  for (int64_t n = 0; n < iterations; ++n)
+    if (bytes) {
+      _tile_dpbsud(0, 4, 6);
+      _tile_dpbsud(1, 4, 7);
+      _tile_dpbsud(2, 5, 6);
+      _tile_dpbsud(3, 5, 7);
+    } else {
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+  return iterations * 4 * 2 * 16 * 16 * (bytes ? 64 : 32);
 }
 #endif
 
@@ -47,7 +64,7 @@ int64_t tile_chains(int64_t iterations) {  // four output tiles, as in a product
 
 #if KN_ONCE
 void PeakProbe::check() const {
-  llmctl::check(dtype == DType::f32 || dtype == DType::bf16, Code::bug, "[peak_probe] dtype ", name_of(dtype));
+  llmctl::check(dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::i8, Code::bug, "[peak_probe] dtype ", name_of(dtype));
   llmctl::check(sink.dtype == DType::f32 && flops.dtype == DType::i64 && sink.size() == flops.size(), Code::bug,
                 "[peak_probe] ", sink.size(), " sinks for ", flops.size(), " tasks");
 }
@@ -57,12 +74,15 @@ void launch(KN_CPU, const PeakProbe& a, const Exec& ex) {
   float* sink = a.sink.as<float>();
   int64_t* flops = a.flops.as<int64_t>();
 #if KN_ISA == 3
-  if (a.dtype == DType::bf16 && a.order == Bf16Order::amx32 && ex.isa == Isa::amx)
-    return parallel_for(ex, a.sink.size(), [&](int64_t t) { flops[t] += tile_chains(a.iterations / 4); });
+  const bool bytes = a.dtype == DType::i8;
+  if (ex.isa == Isa::amx && (bytes || (a.dtype == DType::bf16 && a.order == Bf16Order::amx32)))
+    return parallel_for(ex, a.sink.size(), [&](int64_t t) { flops[t] += tile_chains(a.iterations / 4, bytes); });
 #endif
-  const int64_t round = kChains * kLanes * (a.dtype == DType::bf16 ? 4 : 2);
+  const int64_t round = kChains * kLanes * (a.dtype == DType::i8 ? 8 : a.dtype == DType::bf16 ? 4 : 2);
   parallel_for(ex, a.sink.size(), [&](int64_t t) {
-    sink[t] = a.dtype == DType::f32 ? f32_chains(a.iterations) : bf16_chains(a.iterations);
+    sink[t] = a.dtype == DType::f32    ? f32_chains(a.iterations)
+              : a.dtype == DType::bf16 ? bf16_chains(a.iterations)
+                                       : i8_chains(a.iterations);
     flops[t] += a.iterations * round;
   });
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The machine's arithmetic limit: FMAs (f32), pair products or tile products (bf16 by its order) on
-// registers alone.
+// The machine's arithmetic limit on registers alone: FMAs (f32), pair or tile products (bf16 by its
+// order), byte products (i8, by tiles where there are any).
 #pragma once
 
 #include "kernels/leaves.h"

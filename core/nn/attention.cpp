@@ -34,7 +34,8 @@ void Attention::attend(Ctx& ctx, const TokenBatch& batch, const AttentionGroup& 
                       .page_table = batch.page_table,
                       .scale = scale(),
                       .out = saved.out,
-                      .lse = saved.lse});
+                      .lse = saved.lse,
+                      .order = qkv.weight->spec.order});
 }
 
 void Attention::forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, int64_t layer, const View& h,
@@ -68,6 +69,7 @@ void Attention::backward(Ctx& ctx, const TokenBatch& batch, const RopeTables& ro
   output.backward_weight(ctx, dy, reshaped(saved.out, {t, heads * head_dim}));
   {
     ArenaFrame work(ctx.arena);
+    const kn::Bf16Order order = qkv.weight->spec.order;
     ctx.run(kn::AttnBwd{.qkv = saved.qkv,
                         .heads = heads,
                         .kv_heads = kv_heads,
@@ -77,7 +79,9 @@ void Attention::backward(Ctx& ctx, const TokenBatch& batch, const RopeTables& ro
                         .lse = saved.lse,
                         .dout = dout,
                         .dqkv = dqkv,
-                        .work = ctx.arena.bytes(kn::attn_bwd_workspace(h.dtype, t, heads, kv_heads, head_dim))});
+                        .work = ctx.arena.bytes(
+                            kn::attn_bwd_workspace(h.dtype, t, heads, kv_heads, head_dim, order)),
+                        .order = order});
   }
   if (rope.cos)
     ctx.run(kn::Rope{.x = dqkv, .y = dqkv, .positions = batch.positions, .cos = rope.cos, .sin = rope.sin,

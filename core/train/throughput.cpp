@@ -42,6 +42,7 @@ double probe(DType dtype, kn::Bf16Order order, const kn::Exec& exec) {
 // Products of bf16 are exact in fp32, so a CPU whose pair instruction is slower than its FMA has the
 // FMA's limit.
 double measure_peak(DType dtype, kn::Bf16Order order, const kn::Exec& exec) {
+  if (dtype == DType::i8) return probe(dtype, order, exec);
   const double f32 = probe(DType::f32, order, exec);
   return dtype == DType::bf16 ? std::max(f32, probe(dtype, order, exec)) : f32;
 }

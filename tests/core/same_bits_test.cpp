@@ -91,6 +91,13 @@ void check_same_everywhere(const Json& hf, const TrainConfig& config) {
   fs::remove_all(folder);
 }
 
+// amx32 wants widths that are multiples of 32.
+Json in_amx32(Json hf) {
+  if (hf.contains("n_embd")) hf["n_embd"] = 64, hf["n_head"] = 2;
+  hf["llmctl"]["bf16_order"] = "amx32";
+  return hf;
+}
+
 }  // namespace
 
 TEST_CASE("a run has the same bits on any machine and layout of this process", "[same-bits]") {
@@ -102,6 +109,13 @@ TEST_CASE("a run has the same bits on any machine and layout of this process", "
       }
 }
 
+TEST_CASE("the order amx32 has the same bits on any machine and layout of this process", "[same-bits][amx32]") {
+  for (const Json& hf : {test::tiny_llama(1), test::tiny_gpt2(1)}) {
+    INFO(hf["architectures"].dump());
+    check_same_everywhere(in_amx32(hf), test::tiny_config());
+  }
+}
+
 TEST_CASE("Muon has the same bits on any machine and layout of this process", "[same-bits][muon]") {
   for (const Json& hf : {test::tiny_llama(4), test::tiny_gpt2(1)}) {
     INFO(hf["architectures"].dump());
@@ -111,10 +125,12 @@ TEST_CASE("Muon has the same bits on any machine and layout of this process", "[
   }
 }
 
-TEST_CASE("leaves change the order, and are meant to", "[same-bits]") {
+TEST_CASE("leaves and amx32 change the order, and are meant to", "[same-bits]") {
   const TrainConfig config = test::tiny_config();
   Machine machine;
-  CHECK(train(test::tiny_llama(1), config, machine, 1).steps != train(test::tiny_llama(4), config, machine, 1).steps);
+  const Trace plain = train(test::tiny_llama(1), config, machine, 1);
+  CHECK(plain.steps != train(test::tiny_llama(4), config, machine, 1).steps);
+  CHECK(plain.steps != train(in_amx32(test::tiny_llama(1)), config, machine, 1).steps);
 }
 
 // Run by hand (test_core "[write-golden]") when the contract's version changes, and only then.
@@ -171,9 +187,12 @@ std::vector<float> logprobs_of(GenerationEngine& engine, const std::vector<int32
 }  // namespace
 
 TEST_CASE("log-probabilities are equal in training, prefill, pieces and decode", "[same-bits]") {
-  for (const char* compute : {"bf16", "f32"})
-    for (const Json& hf : {test::tiny_llama(4), test::tiny_gpt2(1)}) {
-      INFO(compute << " " << hf["architectures"].dump());
+  for (const char* kind : {"bf16", "f32", "amx32"})
+    for (const Json& base : {test::tiny_llama(1), test::tiny_llama(4), test::tiny_gpt2(1)}) {
+      const bool amx32 = kind == std::string("amx32");
+      const char* compute = amx32 ? "bf16" : kind;
+      const Json hf = amx32 ? in_amx32(base) : base;
+      INFO(kind << " " << hf["architectures"].dump());
       Machine machine(2);
       TrainConfig config = test::tiny_config(compute);
       Model model(test::tiny_spec(hf, config), Purpose::training, 640, machine.exec);

@@ -63,13 +63,30 @@ inline void reference_document(const HeadShape& h, const Buffer& qkv, const Buff
   }
 }
 
-// One FMA chain as the contract has it: f32 in order; bf16 by pairs, the odd element first, an odd
-// tail paired with zero.
+// A storage type and how its products are summed.
+struct Kind {
+  DType dtype;
+  Bf16Order order = Bf16Order::pair;
+  bool blocks() const { return order == Bf16Order::amx32; }
+};
+const Kind kKinds[] = {{DType::f32}, {DType::bf16}, {DType::bf16, Bf16Order::amx32}};
+
+// One sum as the contract has it: f32 a chain in order; bf16 by pairs, the odd element first, an odd
+// tail paired with zero; or by blocks of 32, a chain of the even elements and one of the odd.
 template <class A, class B>
-float contract_chain(bool pairs, int64_t n, A a, B b) {
+float contract_chain(const Kind& kind, int64_t n, A a, B b) {
   float acc = 0.0f;
-  if (!pairs) {
+  if (kind.dtype == DType::f32) {
     for (int64_t i = 0; i < n; ++i) acc = __builtin_fmaf(a(i), b(i), acc);
+    return acc;
+  }
+  if (kind.blocks()) {
+    for (int64_t i = 0; i < n; i += 32) {
+      float chain[2] = {0.0f, 0.0f};
+      for (int64_t j = i; j < std::min(i + 32, n); ++j)
+        chain[j % 2] = __builtin_fmaf(a(j), b(j), chain[j % 2]);
+      acc += chain[0] + chain[1];
+    }
     return acc;
   }
   for (int64_t i = 0; i < n; i += 2) {
@@ -88,9 +105,9 @@ inline float contract_sum16(const std::vector<float>& x) {
 }
 
 // Out row and lse of query q of a document that starts at row `first`, for one head, in f32.
-inline std::vector<float> contract_row(const HeadShape& h, const Buffer& qkv, int64_t first, int64_t q,
-                                       int64_t head, float scale, float& lse) {
-  const bool bf16 = qkv.view().dtype == DType::bf16;
+inline std::vector<float> contract_row(const HeadShape& h, const Kind& kind, const Buffer& qkv, int64_t first,
+                                       int64_t q, int64_t head, float scale, float& lse) {
+  const bool bf16 = kind.dtype == DType::bf16;
   const int64_t k = h.heads + head / h.group(), v = k + h.kv_heads;
   auto x = [&](int64_t t, int64_t which, int64_t i) {
     return static_cast<float>(qkv.at(((first + t) * h.total() + which) * h.dim + i));
@@ -102,7 +119,7 @@ inline std::vector<float> contract_row(const HeadShape& h, const Buffer& qkv, in
     std::vector<float> p(static_cast<size_t>(n));
     for (int64_t j = 0; j < n; ++j)
       p[static_cast<size_t>(j)] = scale * contract_chain(
-                                              bf16, h.dim, [&](int64_t i) { return x(q, head, i); },
+                                              kind, h.dim, [&](int64_t i) { return x(q, head, i); },
                                               [&](int64_t i) { return x(key + j, k, i); });
     const float m_seg = *std::max_element(p.begin(), p.end());
     for (float& s : p) s = math::exp(s - m_seg);
@@ -113,7 +130,7 @@ inline std::vector<float> contract_row(const HeadShape& h, const Buffer& qkv, in
     const float keep = key == 0 ? 0.0f : math::exp(m - top), take = math::exp(m_seg - top);
     for (int64_t i = 0; i < h.dim; ++i) {
       const float seg = contract_chain(
-          bf16, n, [&](int64_t j) { return p[static_cast<size_t>(j)]; },
+          kind, n, [&](int64_t j) { return p[static_cast<size_t>(j)]; },
           [&](int64_t j) { return x(key + j, v, i); });
       float& to = o[static_cast<size_t>(i)];
       to = key == 0 ? seg : __builtin_fmaf(to, keep, seg * take);
@@ -124,6 +141,70 @@ inline std::vector<float> contract_row(const HeadShape& h, const Buffer& qkv, in
   for (float& e : o) e = e / l;
   lse = m + math::log(l);
   return o;
+}
+
+// dqkv of a document of n rows from row `first` on, in the very order of attention.h.
+inline std::vector<float> contract_gradients(const HeadShape& h, const Kind& kind, const Buffer& qkv,
+                                             const Buffer& out, const Buffer& lse, const Buffer& dout,
+                                             int64_t first, int64_t n, float scale) {
+  const bool bf16 = kind.dtype == DType::bf16;
+  auto size = [](int64_t x) { return static_cast<size_t>(x); };
+  auto rounded = [&](float x) { return bf16 ? test_widen(test_narrow(x)) : x; };
+  auto x = [&](int64_t t, int64_t which, int64_t i) {
+    return static_cast<float>(qkv.at(((first + t) * h.total() + which) * h.dim + i));
+  };
+  std::vector<float> grad(size(n * h.total() * h.dim));
+  for (int64_t kv = 0; kv < h.kv_heads; ++kv) {
+    std::vector<std::vector<float>> dk, dv;
+    for (int64_t head = kv * h.group(); head < (kv + 1) * h.group(); ++head) {
+      const int64_t k = h.heads + kv, v = k + h.kv_heads;
+      auto g = [&](int64_t t, int64_t i) {
+        return static_cast<float>(dout.at(((first + t) * h.heads + head) * h.dim + i));
+      };
+      std::vector<float> p(size(n * n)), ds(size(n * n));  // [query][key]
+      for (int64_t q = 0; q < n; ++q) {
+        const int64_t row = (first + q) * h.heads + head;
+        float lane[16] = {};
+        for (int64_t i = 0; i < h.dim; ++i)
+          lane[i % 16] = __builtin_fmaf(g(q, i), static_cast<float>(out.at(row * h.dim + i)), lane[i % 16]);
+        const float delta = contract_sum16(std::vector<float>(lane, lane + 16));
+        for (int64_t j = 0; j <= q; ++j) {
+          const float s = contract_chain(
+              kind, h.dim, [&](int64_t i) { return x(q, head, i); }, [&](int64_t i) { return x(j, k, i); });
+          const float dp = contract_chain(
+              kind, h.dim, [&](int64_t i) { return g(q, i); }, [&](int64_t i) { return x(j, v, i); });
+          const float weight = math::exp(s * scale - static_cast<float>(lse.at(row)));
+          p[size(q * n + j)] = rounded(weight);
+          ds[size(q * n + j)] = rounded(weight * (dp - delta) * scale);
+        }
+        for (int64_t i = 0; i < h.dim; ++i)
+          grad[size((q * h.total() + head) * h.dim + i)] = contract_chain(
+              kind, n, [&](int64_t j) { return ds[size(q * n + j)]; }, [&](int64_t j) { return x(j, k, i); });
+      }
+      auto over_queries = [&](const std::vector<float>& weights, auto&& value) {
+        std::vector<float> sums(size(n * h.dim));
+        for (int64_t j = 0; j < n; ++j)
+          for (int64_t i = 0; i < h.dim; ++i)
+            sums[size(j * h.dim + i)] = contract_chain(
+                kind, n, [&](int64_t q) { return weights[size(q * n + j)]; },
+                [&](int64_t q) { return value(q, i); });
+        return sums;
+      };
+      dk.push_back(over_queries(ds, [&](int64_t q, int64_t i) { return x(q, head, i); }));
+      dv.push_back(over_queries(p, g));
+    }
+    auto join = [&](std::vector<std::vector<float>>& heads, int64_t which) {
+      for (size_t width = 1; width < heads.size(); width *= 2)
+        for (size_t a = 0; a + width < heads.size(); a += 2 * width)
+          for (size_t i = 0; i < heads[a].size(); ++i) heads[a][i] += heads[a + width][i];
+      for (int64_t j = 0; j < n; ++j)
+        for (int64_t i = 0; i < h.dim; ++i)
+          grad[size((j * h.total() + which) * h.dim + i)] = heads[0][size(j * h.dim + i)];
+    };
+    join(dk, h.heads + kv);
+    join(dv, h.heads + h.kv_heads + kv);
+  }
+  return grad;
 }
 
 }  // namespace llmctl::kn

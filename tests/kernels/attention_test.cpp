@@ -17,6 +17,7 @@ namespace {
 // unwritten slots are NaN.
 struct Batch {
   HeadShape h;
+  Kind kind;
   DType dtype;
   std::vector<int64_t> lengths;
   int64_t tokens, pages = 0;
@@ -24,20 +25,22 @@ struct Batch {
   Buffer qkv, out, lse;
   std::unique_ptr<Buffer> k, v, table, whole, slots;
 
-  Batch(HeadShape shape, DType type, std::vector<int64_t> docs, uint64_t seed = 1)
+  Batch(HeadShape shape, Kind how, std::vector<int64_t> docs, uint64_t seed = 1)
       : h(shape),
-        dtype(type),
+        kind(how),
+        dtype(how.dtype),
         lengths(std::move(docs)),
         tokens(std::accumulate(lengths.begin(), lengths.end(), int64_t{0})),
         scale(1.0f / std::sqrt(static_cast<float>(h.dim))),
-        qkv(type, {tokens, h.total(), h.dim}),
-        out(type, {tokens, h.heads, h.dim}),
+        qkv(dtype, {tokens, h.total(), h.dim}),
+        out(dtype, {tokens, h.heads, h.dim}),
         lse(DType::f32, {tokens, h.heads}) {
     qkv.fill(seed, 1.5);
     for (int64_t n : lengths) pages += (n + kPageTokens - 1) / kPageTokens;
-    const int64_t elements = kv_page_elements(type, h.dim), docs_count = static_cast<int64_t>(lengths.size());
-    k = std::make_unique<Buffer>(type, std::initializer_list<int64_t>{pages, h.kv_heads, elements});
-    v = std::make_unique<Buffer>(type, std::initializer_list<int64_t>{pages, h.kv_heads, elements});
+    const int64_t elements = kv_page_elements(dtype, h.dim),
+                  docs_count = static_cast<int64_t>(lengths.size());
+    k = std::make_unique<Buffer>(dtype, std::initializer_list<int64_t>{pages, h.kv_heads, elements});
+    v = std::make_unique<Buffer>(dtype, std::initializer_list<int64_t>{pages, h.kv_heads, elements});
     table = std::make_unique<Buffer>(DType::i32, std::initializer_list<int64_t>{pages});
     whole = std::make_unique<Buffer>(DType::i32, std::initializer_list<int64_t>{docs_count, 4});
     slots = std::make_unique<Buffer>(DType::i64, std::initializer_list<int64_t>{tokens});
@@ -79,7 +82,8 @@ struct Batch {
             .page_table = *table,
             .scale = scale,
             .out = out,
-            .lse = lse};
+            .lse = lse,
+            .order = kind.order};
   }
 };
 
@@ -111,7 +115,8 @@ struct Backward {
       : b(batch),
         dout(b.dtype, {b.tokens, b.h.heads, b.h.dim}),
         dqkv(b.dtype, {b.tokens, b.h.total(), b.h.dim}),
-        work(DType::u8, {attn_bwd_workspace(b.dtype, b.tokens, b.h.heads, b.h.kv_heads, b.h.dim)}) {
+        work(DType::u8,
+             {attn_bwd_workspace(b.dtype, b.tokens, b.h.heads, b.h.kv_heads, b.h.dim, b.kind.order)}) {
     dout.fill(77);
   }
   AttnBwd op() const {
@@ -124,24 +129,26 @@ struct Backward {
             .lse = b.lse,
             .dout = dout,
             .dqkv = dqkv,
-            .work = work};
+            .work = work,
+            .order = b.kind.order};
   }
 };
 
 const std::vector<std::pair<HeadShape, std::vector<int64_t>>> kShapes = {
     {{2, 2, 8}, {1, 2, 31}},    {{2, 1, 16}, {32, 33}}, {{4, 1, 48}, {65, 3}}, {{8, 1, 64}, {40}},
     {{3, 1, 64}, {255, 256}},   {{2, 2, 80}, {257}},    {{6, 2, 128}, {70}},   {{1, 1, 256}, {130}},
-    {{7, 1, 24}, {9, 1, 1, 5}}, {{1, 1, 64}, {700}},
+    {{7, 1, 24}, {9, 1, 1, 5}}, {{1, 1, 64}, {700}},    {{4, 1, 5}, {65, 64}}, {{3, 3, 32}, {96, 31}},
+    {{4, 1, 128}, {290}},
 };
 
 }  // namespace
 
 TEST_CASE("attention forward and backward agree with f64 and have the same bits everywhere", "[attention]") {
   for (const auto& [shape, lengths] : kShapes)
-    for (DType dtype : {DType::f32, DType::bf16}) {
-      CAPTURE(shape.heads, shape.kv_heads, shape.dim, lengths, name_of(dtype));
-      Batch b(shape, dtype, lengths);
-      const bool exact = dtype == DType::f32;
+    for (const Kind& kind : kKinds) {
+      CAPTURE(shape.heads, shape.kv_heads, shape.dim, lengths, name_of(kind.dtype), name_of(kind.order));
+      Batch b(shape, kind, lengths);
+      const bool exact = kind.dtype == DType::f32;
       b.write(best());
       check_same_bits(b.forward(), {&b.out, &b.lse});
       Backward back(b);
@@ -154,23 +161,23 @@ TEST_CASE("attention forward and backward agree with f64 and have the same bits 
 }
 
 TEST_CASE("attention forward has the bits its header spells out", "[attention]") {
-  for (DType dtype : {DType::f32, DType::bf16})
-    for (int64_t dim : {15, 32, 80}) {
+  for (const Kind& kind : kKinds)
+    for (int64_t dim : {5, 15, 32, 64, 80}) {
       const HeadShape h{2, 1, dim};
       const int64_t doc = 530;
-      Batch b(h, dtype, {3, doc});
+      Batch b(h, kind, {3, doc});
       b.write(best());
       run(b.forward(), best());
-      for (int64_t q : {0, 1, 30, 32, 254, 255, 256, 300, 512, 529})
+      for (int64_t q : {0, 1, 30, 32, 63, 254, 255, 256, 300, 512, 529})
         for (int64_t head = 0; head < 2; ++head) {
-          CAPTURE(name_of(dtype), dim, q, head);
+          CAPTURE(name_of(kind.dtype), name_of(kind.order), dim, q, head);
           float lse = 0;
-          const std::vector<float> want = contract_row(h, b.qkv, 3, q, head, b.scale, lse);
+          const std::vector<float> want = contract_row(h, kind, b.qkv, 3, q, head, b.scale, lse);
           const int64_t at = (3 + q) * 2 + head;
           bool same = b.lse.as<float>()[at] == lse;
           for (int64_t i = 0; i < dim; ++i) {
             const float w = want[static_cast<size_t>(i)];
-            const double expected = dtype == DType::f32 ? w : test_widen(test_narrow(w));
+            const double expected = kind.dtype == DType::f32 ? w : test_widen(test_narrow(w));
             same = same && b.out.at(at * dim + i) == expected;
           }
           REQUIRE(same);
@@ -178,12 +185,35 @@ TEST_CASE("attention forward has the bits its header spells out", "[attention]")
     }
 }
 
+TEST_CASE("attention backward has the bits its header spells out", "[attention]") {
+  for (const Kind& kind : kKinds)
+    for (const HeadShape& h :
+         {HeadShape{3, 1, 32}, HeadShape{2, 2, 64}, HeadShape{4, 1, 5}, HeadShape{1, 1, 80}})
+      for (int64_t n : {1, 33, 97, 130}) {
+        CAPTURE(name_of(kind.dtype), name_of(kind.order), h.heads, h.dim, n);
+        Batch b(h, kind, {3, n});
+        b.write(best());
+        run(b.forward(), best());
+        Backward back(b);
+        run(back.op(), best());
+        const std::vector<float> want =
+            contract_gradients(h, kind, b.qkv, b.out, b.lse, back.dout, 3, n, b.scale);
+        int64_t wrong = 0;
+        for (size_t i = 0; i < want.size(); ++i) {
+          const double expected = kind.dtype == DType::f32 ? want[i] : test_widen(test_narrow(want[i]));
+          wrong += back.dqkv.at(3 * h.total() * h.dim + static_cast<int64_t>(i)) != expected;
+        }
+        REQUIRE(wrong == 0);
+      }
+}
+
 TEST_CASE("training, prefill in pieces, decode and a batch of 16 have the same bits", "[attention]") {
-  for (DType dtype : {DType::f32, DType::bf16})
-    for (HeadShape h : {HeadShape{4, 2, 64}, HeadShape{3, 1, 40}, HeadShape{2, 2, 17}}) {
-      CAPTURE(name_of(dtype), h.heads, h.dim);
+  for (const Kind& kind : kKinds)
+    for (HeadShape h :
+         {HeadShape{4, 2, 64}, HeadShape{3, 1, 40}, HeadShape{2, 2, 17}, HeadShape{4, 1, 128}}) {
+      CAPTURE(name_of(kind.dtype), name_of(kind.order), h.heads, h.dim);
       const int64_t n = 300;
-      Batch b(h, dtype, {n}, 5);
+      Batch b(h, kind, {n}, 5);
       b.write(best());
       run(b.forward(), best());
       const std::string out = bytes_of(b.out), lse = bytes_of(b.lse);
@@ -210,7 +240,7 @@ TEST_CASE("training, prefill in pieces, decode and a batch of 16 have the same b
       std::vector<int64_t> lengths;
       for (int64_t i = 0; i < 15; ++i) lengths.push_back(1 + 13 * i);
       lengths.push_back(n);
-      Batch crowd(h, dtype, lengths, 9);
+      Batch crowd(h, kind, lengths, 9);
       std::memcpy(crowd.qkv.as<char>() + crowd.qkv.bytes() - b.qkv.bytes(), b.qkv.as<char>(),
                   static_cast<size_t>(b.qkv.bytes()));
       crowd.write(best(2));
@@ -223,16 +253,17 @@ TEST_CASE("training, prefill in pieces, decode and a batch of 16 have the same b
 }
 
 TEST_CASE("gradients of documents packed in a row are those of each alone", "[attention]") {
-  for (DType dtype : {DType::f32, DType::bf16}) {
+  for (const Kind& kind : kKinds) {
+    const DType dtype = kind.dtype;
     const HeadShape h{4, 2, 32};
-    Batch packed(h, dtype, {33, 1, 90, 7}, 3);
+    Batch packed(h, kind, {33, 1, 90, 7, 64}, 3);
     packed.write(best());
     run(packed.forward(), best());
     Backward back(packed);
     run(back.op(), best(2));
     int64_t row = 0;
     for (int64_t n : packed.lengths) {
-      Batch alone(h, dtype, {n});
+      Batch alone(h, kind, {n});
       std::memcpy(alone.qkv.as<char>(), packed.qkv.as<char>() + row * h.total() * h.dim * size_of(dtype),
                   static_cast<size_t>(alone.qkv.bytes()));
       alone.write(best());
@@ -244,7 +275,7 @@ TEST_CASE("gradients of documents packed in a row are those of each alone", "[at
       const bool same =
           std::memcmp(own.dqkv.as<char>(), back.dqkv.as<char>() + row * h.total() * h.dim * size_of(dtype),
                       static_cast<size_t>(own.dqkv.bytes())) == 0;
-      CAPTURE(n, name_of(dtype));
+      CAPTURE(n, name_of(dtype), name_of(kind.order));
       REQUIRE(same);
       row += n;
     }
@@ -252,7 +283,7 @@ TEST_CASE("gradients of documents packed in a row are those of each alone", "[at
 }
 
 TEST_CASE("attention gradients are the slopes of the forward", "[attention]") {
-  Batch b({2, 1, 6}, DType::f32, {5, 3}, 11);
+  Batch b({2, 1, 6}, {DType::f32}, {5, 3}, 11);
   b.write(best());
   run(b.forward(), best());
   Backward back(b);
@@ -279,7 +310,7 @@ TEST_CASE("attention gradients are the slopes of the forward", "[attention]") {
 TEST_CASE("kv_write fills pages in the layout of the header", "[attention]") {
   for (DType dtype : {DType::f32, DType::bf16})
     for (int64_t d : {5, 8}) {
-      Batch b({1, 2, d}, dtype, {35, 2});
+      Batch b({1, 2, d}, {dtype}, {35, 2});
       b.slots->as<int64_t>()[1] = -1;
       check_same_bits(KvWrite{.qkv = b.qkv, .heads = 1, .kv_heads = 2, .slots = *b.slots, .kv = b.kv()},
                       {b.k.get(), b.v.get()});
@@ -300,7 +331,7 @@ TEST_CASE("kv_write fills pages in the layout of the header", "[attention]") {
 }
 
 TEST_CASE("attention refuses shapes that disagree", "[attention]") {
-  Batch b({4, 2, 16}, DType::f32, {4});
+  Batch b({4, 2, 16}, {DType::f32}, {4});
   AttnFwd a = b.forward();
   a.heads = 3;
   REQUIRE_THROWS_AS(run(a, best()), Error);
@@ -322,11 +353,11 @@ double cpu_seconds() {
 
 TEST_CASE("attention speed", "[.bench]") {
   const Exec ex = best();
-  for (DType dtype : {DType::bf16, DType::f32})
+  for (const Kind& kind : kKinds)
     for (HeadShape h :
          {HeadShape{12, 12, 64}, HeadShape{12, 4, 64}, HeadShape{8, 8, 128}, HeadShape{8, 8, 32}})
       for (int64_t n : {64, 128, 256, 1024}) {
-        Batch b(h, dtype, std::vector<int64_t>(static_cast<size_t>(1024 / n), n));
+        Batch b(h, kind, std::vector<int64_t>(static_cast<size_t>(1024 / n), n));
         Backward back(b);
         auto seconds = [&](auto&& op) {
           double fastest = 1e9;
@@ -341,9 +372,10 @@ TEST_CASE("attention speed", "[.bench]") {
         const double f = seconds([&] { run(b.forward(), ex); }), r = seconds([&] { run(back.op(), ex); });
         // Multiply-adds of the unmasked half.
         const double flop = 2.0 * static_cast<double>(h.heads * h.dim * b.tokens * (n + 1));
-        std::printf("%s heads %2ld/%2ld D %3ld T %4ld: write %.2f ms, forward %.1f, backward %.1f GFLOP/s\n",
-                    name_of(dtype), static_cast<long>(h.heads), static_cast<long>(h.kv_heads),
-                    static_cast<long>(h.dim), static_cast<long>(n), w * 1e3, flop / f / 1e9,
-                    flop * 2.5 / r / 1e9);
+        std::printf(
+            "%s %s heads %2ld/%2ld D %3ld T %4ld: write %.2f ms, forward %.1f, backward %.1f GFLOP/s\n",
+            name_of(kind.dtype), name_of(kind.order), static_cast<long>(h.heads),
+            static_cast<long>(h.kv_heads), static_cast<long>(h.dim), static_cast<long>(n), w * 1e3,
+            flop / f / 1e9, flop * 2.5 / r / 1e9);
       }
 }

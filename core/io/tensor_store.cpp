@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/io/tensor_store.h"
 
+#include <sys/mman.h>
+
 #include <fmt/format.h>
 
 #include <set>
@@ -51,6 +53,13 @@ View TensorStore::at(const std::string& name) const {
   auto it = tensors_.find(name);
   check(it != tensors_.end(), Code::input, "[model] ", folder_.string(), ": no tensor named ", name);
   return it->second;
+}
+
+void release_pages(const View& mapped) {
+  constexpr uintptr_t kPage = 4096;
+  const auto begin = reinterpret_cast<uintptr_t>(mapped.data), end = begin + static_cast<uintptr_t>(mapped.bytes());
+  const uintptr_t first = (begin + kPage - 1) / kPage * kPage, last = end / kPage * kPage;
+  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);  // only a hint
 }
 
 void save_tensors(const fs::path& folder, const std::vector<NamedView>& tensors, int64_t shard_bytes) {

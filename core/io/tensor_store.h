@@ -25,6 +25,9 @@ class TensorStore {
   std::map<std::string, View> tensors_;
 };
 
+// The view of a mapped file will not be read again soon: its whole pages leave this process's memory.
+void release_pages(const View& mapped);
+
 // Writes model.safetensors, or shards of at most `shard_bytes` with an index, into a folder.
 void save_tensors(const fs::path& folder, const std::vector<NamedView>& tensors,
                   int64_t shard_bytes = int64_t{5} << 30);

@@ -39,7 +39,8 @@ View file_shape(const Param& p, Role role, DType dtype) {
   return p.transposed ? View(nullptr, dtype, {p.cols, p.rows}) : View(nullptr, dtype, {p.rows, p.cols});
 }
 
-void read_param(const View& file, const Param& p, const View& out, const kn::Exec& exec) {
+namespace {
+void check_file(const View& file, const Param& p) {
   const int64_t rows = p.transposed ? p.cols : p.rows, cols = p.transposed ? p.rows : p.cols;
   const bool vector = p.cols == 1 && file.rank == 1 && file.dim[0] == p.rows;
   check(vector || (file.rank == 2 && file.dim[0] == rows && file.dim[1] == cols), Code::input, "[model] ", p.name,
@@ -47,6 +48,12 @@ void read_param(const View& file, const Param& p, const View& out, const kn::Exe
         rows, vector ? "" : ", " + std::to_string(cols), ")");
   check(file.dtype == DType::f32 || file.dtype == DType::bf16 || file.dtype == DType::f16, Code::unsupported,
         "[model] ", p.name, " is stored as ", kn::name_of(file.dtype));
+}
+}  // namespace
+
+void read_param(const View& file, const Param& p, const View& out, const kn::Exec& exec) {
+  check_file(file, p);
+  const int64_t rows = p.transposed ? p.cols : p.rows, cols = p.transposed ? p.rows : p.cols;
   if (!p.transposed) return kn::run(kn::Convert{.x = reshaped(file, {out.size()}), .y = reshaped(out, {out.size()})}, exec);
   std::vector<std::byte> turned(static_cast<size_t>(file.bytes()));
   transpose(file, rows, cols, turned.data());
@@ -84,6 +91,31 @@ void Model::allocate() {
   decoder_.make_rope(tables_, context_, exec_);
 }
 
+// Panels straight from the mapped file, where every parameter fills whole panels and is stored as it
+// is multiplied. Pages of the file are given back at once: the weights stay in memory once.
+bool Model::pack_in_place(const TensorStore& store, WeightState& w) {
+  if (w.spec.role != Role::linear) return false;
+  int64_t begin = 0;
+  for (const Param& p : w.spec.params) {
+    const View file = find_tensor(store, p);
+    check_file(file, p);
+    const bool packs = file.dtype == spec_.compute || (file.dtype == DType::f32 && spec_.compute == DType::bf16);
+    if (p.transposed || !packs || begin % kn::kPanelColumns != 0) return false;
+    begin += p.rows;
+  }
+  begin = 0;
+  for (const Param& p : w.spec.params) {
+    const View file = find_tensor(store, p);
+    const int64_t panel = kn::panel_elements(spec_.compute, p.cols, kn::kPanelColumns);
+    const int64_t size = kn::panel_elements(spec_.compute, p.cols, p.rows);
+    std::byte* at = w.panels.as<std::byte>() + begin / kn::kPanelColumns * panel * size_of(spec_.compute);
+    kn::run(kn::PackPanels{.src = file, .panels = View(at, spec_.compute, {size}), .panels_t = {}}, exec_);
+    release_pages(file);
+    begin += p.rows;
+  }
+  return true;
+}
+
 void Model::load_weight(const TensorStore& store, WeightState& w) {
   const bool training = parameters_.purpose() == Purpose::training;
   if (w.bits) {
@@ -103,6 +135,7 @@ void Model::load_weight(const TensorStore& store, WeightState& w) {
                                 .bits = w.bits, .group = w.group}, exec_);
     return;
   }
+  if (!training && pack_in_place(store, w)) return;
   std::vector<std::byte> staging;
   View target = w.master;
   if (!training) {

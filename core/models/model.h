@@ -58,6 +58,7 @@ class Model {
 
  private:
   void load_weight(const TensorStore& store, WeightState& w);
+  bool pack_in_place(const TensorStore& store, WeightState& w);
   ModelSpec spec_;
   const kn::Exec& exec_;
   int64_t context_;

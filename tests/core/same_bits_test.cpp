@@ -133,32 +133,47 @@ TEST_CASE("leaves and amx32 change the order, and are meant to", "[same-bits]") 
   CHECK(plain.steps != train(in_amx32(test::tiny_llama(1)), config, machine, 1).steps);
 }
 
-// Run by hand (test_core "[write-golden]") when the contract's version changes, and only then.
+namespace {
+
+struct GoldenRun {
+  std::string name;
+  Json hf;
+  TrainConfig config;
+};
+
+std::vector<GoldenRun> golden_runs() {
+  std::vector<GoldenRun> runs;
+  for (const bool llama : {true, false}) {
+    const Json hf = llama ? test::tiny_llama(4) : test::tiny_gpt2(4);
+    const std::string name = llama ? "llama-" : "gpt2-";
+    for (const char* compute : {"bf16", "f32"}) runs.push_back({name + compute, hf, test::tiny_config(compute)});
+    runs.push_back({name + "amx32", in_amx32(hf), test::tiny_config()});
+  }
+  return runs;
+}
+
+}  // namespace
+
+// Run by hand (test_core "[write-golden]") when the contract's version changes or a case is new, and
+// only then.
 TEST_CASE("write the golden digests", "[.write-golden]") {
   Json golden = Json::object();
-  for (const char* compute : {"bf16", "f32"})
-    for (const char* name : {"llama", "gpt2"}) {
-      Machine machine;
-      golden[std::string(name) + "-" + compute] =
-          train(name == std::string("llama") ? test::tiny_llama(4) : test::tiny_gpt2(4), test::tiny_config(compute),
-                machine)
-              .steps;
-    }
+  for (const GoldenRun& run : golden_runs()) {
+    Machine machine;
+    golden[run.name] = train(run.hf, run.config, machine).steps;
+  }
   write_file("tests/golden/digests.json", golden.dump(1) + "\n", true);
 }
 
 TEST_CASE("golden digests of a short run", "[same-bits][golden]") {
   // Committed: a change of bits is a change of the contract's version (NUMERICS).
   const Json golden = read_json("tests/golden/digests.json");
-  for (const char* compute : {"bf16", "f32"})
-    for (const char* name : {"llama", "gpt2"})
-      for (kn::Isa isa : kn::supported_isas()) {
-        INFO(name << " " << compute << " " << kn::name_of(isa));
-        Machine machine(2, isa);
-        const Trace t = train(name == std::string("llama") ? test::tiny_llama(4) : test::tiny_gpt2(4),
-                              test::tiny_config(compute), machine);
-        CHECK(golden[std::string(name) + "-" + compute].get<std::vector<std::string>>() == t.steps);
-      }
+  for (const GoldenRun& run : golden_runs())
+    for (kn::Isa isa : kn::supported_isas()) {
+      INFO(run.name << " " << kn::name_of(isa));
+      Machine machine(2, isa);
+      CHECK(golden[run.name].get<std::vector<std::string>>() == train(run.hf, run.config, machine).steps);
+    }
 }
 
 namespace {

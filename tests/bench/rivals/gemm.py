@@ -8,7 +8,7 @@ import json
 import statistics
 import sys
 
-import common
+import contest
 
 # M, N, K.
 MODELS = {"124M": {"head": (50304, 768), "qkv": (2304, 768), "up": (3072, 768), "down": (768, 3072)},
@@ -44,7 +44,7 @@ def ways(torch, dtype, m, n, k):
 
 
 def worker(case):
-    torch = common.need("torch")
+    torch = contest.need("torch")
     torch.set_num_threads(case["threads"])
     kept = {}
 
@@ -57,14 +57,14 @@ def worker(case):
         for name, product in kept[shape].items():
             try:
                 with torch.inference_mode():
-                    seconds[name] = common.median_seconds(product, least=0.1)
+                    seconds[name] = contest.median_seconds(product, least=0.1)
             except (RuntimeError, NotImplementedError) as e:
                 print(f"{shape} {name}: {str(e).splitlines()[0]}", file=sys.stderr)
         way = min(seconds, key=seconds.get)
         _, m, n, k = shape
         return {"way": way, "value": 2e-9 * m * n * k / seconds[way]}
 
-    common.answer(measure)
+    contest.answer(measure)
 
 
 def compare(args, w, threads, name, shape, dtype):
@@ -78,26 +78,26 @@ def compare(args, w, threads, name, shape, dtype):
     contenders = {"torch": torch}
     if args.llmctl:
         ours = ["gemm", "--shape", size, "--dtype", dtype]
-        contenders["llmctl"] = lambda: common.llmctl_value(args.llmctl, threads, *ours)["value"]
-    values = common.in_turns(args.rounds, contenders, [w])
-    common.table_row(name, size, dtype, threads, common.spread(values["torch"]), statistics.mode(s["way"] for s in seen),
-                     *common.ours_and_ratio(values, "torch"))
+        contenders["llmctl"] = lambda: contest.llmctl_value(args.llmctl, threads, *ours)["value"]
+    values = contest.in_turns(args.rounds, contenders, [w])
+    contest.table_row(name, size, dtype, threads, contest.spread(values["torch"]), statistics.mode(s["way"] for s in seen),
+                     *contest.ours_and_ratio(values, "torch"))
 
 
 def main():
-    p = common.parser(__doc__)
+    p = contest.parser(__doc__)
     p.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
     p.add_argument("--only", default="", help="shapes whose name or MxNxK holds this")
-    args = common.parse(p)
+    args = contest.parse(p)
     if args.worker:
         return worker(json.loads(args.worker))
-    common.table_head("weight", "MxNxK", "dtype", "threads", "PyTorch GFLOP/s", "its way", "llmctl GFLOP/s", "ratio")
+    contest.table_head("weight", "MxNxK", "dtype", "threads", "PyTorch GFLOP/s", "its way", "llmctl GFLOP/s", "ratio")
     for threads in args.threads:
-        with common.Worker(threads) as w:
+        with contest.Worker(threads) as w:
             for name, shape in SHAPES:
                 for dtype in args.dtypes:
                     if args.only in name or args.only in "x".join(map(str, shape)):
-                        with common.row_or_reason(name, "x".join(map(str, shape)), dtype, threads):
+                        with contest.row_or_reason(name, "x".join(map(str, shape)), dtype, threads):
                             compare(args, w, threads, name, shape, dtype)
 
 

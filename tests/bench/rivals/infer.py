@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 
-import common
+import contest
 
 SHAPES = {"124M": {"layers": 12, "hidden": 768, "heads": 12, "kv_heads": 12, "inner": 2048, "vocab": 50257, "tied": True},
           "1.1B": {"layers": 22, "hidden": 2048, "heads": 32, "kv_heads": 4, "inner": 5632, "vocab": 32000, "tied": False}}
@@ -23,7 +23,7 @@ PROMPT = 8  # tokens before a decode, as llmctl has it
 
 
 def write_gguf(path, shape):
-    np, gguf = common.need("numpy"), common.need("gguf")
+    np, gguf = contest.need("numpy"), contest.need("gguf")
     random = np.random.default_rng(1)
     writer = gguf.GGUFWriter(path, "llama", use_temp_file=False)
     writer.add_context_length(4096)
@@ -77,7 +77,7 @@ def model_file(folder, size, kind):
     if kind == "bf16":
         write_gguf(part, SHAPES[size])
     else:
-        llama = common.need("llama_cpp")
+        llama = contest.need("llama_cpp")
         quiet(llama)
         params = llama.llama_model_quantize_default_params()
         params.ftype = {"q8_0": llama.LLAMA_FTYPE_MOSTLY_Q8_0, "q4_0": llama.LLAMA_FTYPE_MOSTLY_Q4_0}[kind]
@@ -88,7 +88,7 @@ def model_file(folder, size, kind):
 
 
 def worker(case):
-    llama = common.need("llama_cpp")
+    llama = contest.need("llama_cpp")
     quiet(llama)
     what, sequences, tokens = case["what"], case["sequences"], case["tokens"]
     model = llama.llama_model_load_from_file(case["file"].encode(), llama.llama_model_default_params())
@@ -128,40 +128,40 @@ def worker(case):
         return sequences * tokens / (time.perf_counter() - start)
 
     once()
-    common.answer(lambda _: {"value": once(), "rss": common.peak_rss_mb()})
+    contest.answer(lambda _: {"value": once(), "rss": contest.peak_rss_mb()})
 
 
 def compare(args, size, kind, name, threads):
     what, sequences, tokens = CASES[name]
     file = str(model_file(args.models, size, kind))
-    with common.Worker(threads, file=file, what=what, sequences=sequences, tokens=tokens) as w:
+    with contest.Worker(threads, file=file, what=what, sequences=sequences, tokens=tokens) as w:
         contenders = {"llama.cpp": lambda: w.ask()["value"]}
         if args.llmctl:
             ours = [what, "--model", size, "--dtype", OURS[kind], "--batch", str(sequences), "--tokens", str(tokens)]
-            contenders["llmctl"] = lambda: common.llmctl_value(args.llmctl, threads, *ours)["value"]
-        values = common.in_turns(args.rounds, contenders, [w])
+            contenders["llmctl"] = lambda: contest.llmctl_value(args.llmctl, threads, *ours)["value"]
+        values = contest.in_turns(args.rounds, contenders, [w])
         rss = w.ask()["rss"]
-    common.table_row(size, kind, name, threads, common.spread(values["llama.cpp"]), rss,
-                     *common.ours_and_ratio(values, "llama.cpp"))
+    contest.table_row(size, kind, name, threads, contest.spread(values["llama.cpp"]), rss,
+                     *contest.ours_and_ratio(values, "llama.cpp"))
 
 
 def main():
-    p = common.parser(__doc__)
+    p = contest.parser(__doc__)
     p.add_argument("--models", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "rival-models",
                    help="scratch folder of the GGUF files (5 GB)")
     p.add_argument("--sizes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     p.add_argument("--kinds", nargs="+", default=list(OURS), choices=list(OURS))
     p.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
-    args = common.parse(p)
+    args = contest.parse(p)
     if args.worker:
         return worker(json.loads(args.worker))
     args.models.mkdir(parents=True, exist_ok=True)
-    common.table_head("model", "weights", "case", "threads", "llama.cpp tokens/s", "its peak RSS MB", "llmctl tokens/s", "ratio")
+    contest.table_head("model", "weights", "case", "threads", "llama.cpp tokens/s", "its peak RSS MB", "llmctl tokens/s", "ratio")
     for size in args.sizes:
         for kind in args.kinds:
             for name in args.cases:
                 for threads in args.threads:
-                    with common.row_or_reason(size, kind, name, threads):
+                    with contest.row_or_reason(size, kind, name, threads):
                         compare(args, size, kind, name, threads)
 
 

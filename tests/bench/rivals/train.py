@@ -8,7 +8,7 @@ import contextlib
 import json
 import sys
 
-import common
+import contest
 
 WAYS = ["fp32", "fp32 compiled", "bf16", "bf16 compiled", "bf16 products", "bf16 products compiled"]
 MODELS = {"gpt2": "124M-gpt2", "llama": "124M"}  # llmctl's names
@@ -69,7 +69,7 @@ def model_class(torch):
 
 
 def worker(case):
-    torch = common.need("torch")
+    torch = contest.need("torch")
     torch.set_num_threads(case["threads"])
     torch.manual_seed(1)
     if "products" in case["way"]:  # fp32 everywhere, but oneDNN may round the operands of products to bf16
@@ -92,10 +92,10 @@ def worker(case):
     step()
 
     def measure(steps):
-        seconds = common.median_seconds(step, least=0, runs=steps or 3)
-        return {"value": case["rows"] * case["length"] / seconds, "rss": common.peak_rss_mb(), "losses": losses[:3]}
+        seconds = contest.median_seconds(step, least=0, runs=steps or 3)
+        return {"value": case["rows"] * case["length"] / seconds, "rss": contest.peak_rss_mb(), "losses": losses[:3]}
 
-    common.answer(measure)
+    contest.answer(measure)
 
 
 def compare(args, block, length, threads):
@@ -103,9 +103,9 @@ def compare(args, block, length, threads):
     first = (block, f"{args.rows} x {length}", threads)
     alone = {}
     for way in args.ways:
-        with common.Worker(threads, way=way, **case) as w:
+        with contest.Worker(threads, way=way, **case) as w:
             alone[way] = w.ask()
-        common.table_row(*first, way, f"{alone[way]['value']:.0f}", alone[way]["rss"], "", "", "")
+        contest.table_row(*first, way, f"{alone[way]['value']:.0f}", alone[way]["rss"], "", "", "")
     if not args.llmctl:
         return
     best = max(alone, key=lambda way: alone[way]["value"])
@@ -113,31 +113,31 @@ def compare(args, block, length, threads):
     rss = []
 
     def llmctl():
-        row = common.llmctl_value(args.llmctl, threads, *ours)
+        row = contest.llmctl_value(args.llmctl, threads, *ours)
         rss.append(row["rss"])
         return row["value"]
 
-    with common.Worker(threads, way=best, **case) as w:
-        values = common.in_turns(args.rounds, {"torch": lambda: w.ask()["value"], "llmctl": llmctl}, [w])
-    ours, ratio = common.ours_and_ratio(values, "torch")
-    common.table_row(*first, f"in turns: {best}", common.spread(values["torch"]), alone[best]["rss"], ours, max(rss), ratio)
+    with contest.Worker(threads, way=best, **case) as w:
+        values = contest.in_turns(args.rounds, {"torch": lambda: w.ask()["value"], "llmctl": llmctl}, [w])
+    ours, ratio = contest.ours_and_ratio(values, "torch")
+    contest.table_row(*first, f"in turns: {best}", contest.spread(values["torch"]), alone[best]["rss"], ours, max(rss), ratio)
 
 
 def main():
-    p = common.parser(__doc__)
+    p = contest.parser(__doc__)
     p.add_argument("--rows", type=int, default=4, help="sequences in a step")
     p.add_argument("--lengths", type=int, nargs="+", default=[256, 1024])
     p.add_argument("--blocks", nargs="+", default=["gpt2", "llama"], choices=["gpt2", "llama"])
     p.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
-    args = common.parse(p)
+    args = contest.parse(p)
     if args.worker:
         return worker(json.loads(args.worker))
-    common.table_head("block", "tokens", "threads", "PyTorch's way", "tokens/s", "peak RSS MB", "llmctl tokens/s",
+    contest.table_head("block", "tokens", "threads", "PyTorch's way", "tokens/s", "peak RSS MB", "llmctl tokens/s",
                       "peak RSS MB", "ratio")
     for block in args.blocks:
         for length in args.lengths:
             for threads in args.threads:
-                with common.row_or_reason(block, f"{args.rows} x {length}", threads):
+                with contest.row_or_reason(block, f"{args.rows} x {length}", threads):
                     compare(args, block, length, threads)
 
 

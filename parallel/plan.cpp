@@ -72,12 +72,14 @@ int64_t local_elements(const Weight& w, int64_t tp) {
 Share share_of(const ModelSpec& spec, const Table& table, const TrainConfig& config, const Layout& l,
                int64_t stage) {
   Share s;
-  const int64_t width = size_of(spec.compute), grad = config.numerics.accumulate == "fixed" ? 8 : 4;
+  const int64_t width = size_of(spec.compute);
+  const bool fixed = config.numerics.accumulate == "fixed", one_part = config.batch.units == 1;
   const int64_t layers = spec.config.layers;
   int64_t block_elements = 0, block_layer = -1;
   for (const Weight& w : table) {
     if (!in_stage(w.name, spec.config.tied, layers, stage, l.pp)) continue;
     const int64_t n = local_elements(w, l.tp);
+    const int64_t grad = fixed && !(one_part && w.role == Role::linear) ? 8 : 4;
     // Rows of tables and vectors are the masters themselves in fp32 (core/nn/parameters.h).
     const bool own_rows = w.role != Role::linear && spec.compute != DType::f32;
     const int64_t copies = (own_rows ? 1 : 0) + (w.multiplies() ? 2 : 0);
@@ -111,7 +113,8 @@ ModelSpec rank_spec(const ModelSpec& spec, const Layout& l, int64_t layers) {
 struct Activations {
   int64_t block = 0;  // what one more block keeps and needs
   int64_t rest = 0;   // head, loss, the deepest scratch
-  int64_t batch = 0, optimizer = 0;
+  int64_t batch = 0;
+  int64_t optimizer_block = 0, optimizer = 0;  // scratch of one more block, and of what there is once
 };
 
 Activations dry_run(const TrainConfig& config, const ModelSpec& spec, const Layout& l, const kn::Exec& exec) {
@@ -121,10 +124,11 @@ Activations dry_run(const TrainConfig& config, const ModelSpec& spec, const Layo
   a.block = two[1].bytes - one[1].bytes;
   a.rest = one[1].bytes - a.block;
   a.batch = one[2].bytes;
-  a.optimizer = one[3].bytes;
+  a.optimizer_block = two[3].bytes - one[3].bytes;
+  a.optimizer = one[3].bytes - a.optimizer_block;
   // A rank updates whole logical matrices (NUMERICS rule 19).
   if (config.optimizer.name == "muon" && l.tp > 1)
-    a.optimizer = Trainer(config, rank_spec(spec, Layout{}, 1), exec).plan()[3].bytes;
+    a.optimizer = Trainer(config, rank_spec(spec, Layout{}, 1), exec).plan()[3].bytes - a.optimizer_block;
   return a;
 }
 
@@ -142,7 +146,7 @@ LayoutPlan plan_stage(const TrainConfig& config, const ModelSpec& spec, const Ta
              {"gradients", divided(s.gradients, 2)},
              {"compute copy", divided(s.compute, 3)},
              {"activations", in_flight * blocks * a.block + a.rest},
-             {"batch and optimiser scratch", a.batch + a.optimizer}};
+             {"batch and optimiser scratch", a.batch + blocks * a.optimizer_block + a.optimizer}};
   // The block in use and the one on its way.
   if (l.zero >= 3 && l.dp > 1) p.lines.push_back({"gathered blocks", 2 * s.block_compute});
   if (l.zero >= 2 && l.dp > 1) p.lines.push_back({"gradients in transit", 2 * s.block_gradients});

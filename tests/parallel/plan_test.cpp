@@ -64,7 +64,9 @@ TEST_CASE("Muon's one moment and its scratch for whole matrices are planned") {
   CHECK(static_cast<double>(weights) > 0.97 * static_cast<double>(own[0].bytes));
   CHECK(plan.lines[4].bytes == own[2].bytes + own[3].bytes);
   CHECK(own[3].bytes > 2 * 4 * 1024 * 4096);  // the update and its panels
-  CHECK(plan_layout(config, spec, {2, 1, 1, 0}, m.exec).lines[4].bytes == plan.lines[4].bytes);
+  // The matrices' scratch is the same on two tensor-parallel ranks, the sums by tile are fewer.
+  const double sharded = static_cast<double>(plan_layout(config, spec, {2, 1, 1, 0}, m.exec).lines[4].bytes);
+  CHECK(sharded == Approx(static_cast<double>(plan.lines[4].bytes)).epsilon(1e-3));
 }
 
 TEST_CASE("ZeRO, tensor and pipeline ranks divide what they say they divide") {

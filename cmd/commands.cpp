@@ -31,7 +31,7 @@ void add_common(CLI::App& app, Common& c) {
   option(app, "--seed", c.seed, "seed of everything random");
   option(app, "--config", c.config, "JSON file with comments whose fields are flags");
   option(app, "--set", c.set, "field=value, stronger than the file; repeatable");
-  option(app, "--isa", c.isa, "instruction set for tests: portable, avx2, avx512, avx512_bf16");
+  option(app, "--isa", c.isa, "instruction set for tests: portable, avx2, avx512, avx512_bf16, amx");
   flag(app, "--json", c.json, "print one JSON object on stdout at the end");
   flag(app, "--quiet", c.quiet, "no progress on stderr");
 }

@@ -16,6 +16,9 @@ ModelSpec training_spec(const TrainConfig& config) {
   }
   check(!hf.empty(), Code::input, "[train] the config has no model: give the fields of a config.json, or init");
   if (!hf["llmctl"].is_object()) hf["llmctl"] = Json::object();
+  const Json said = hf["llmctl"].value("bf16_order", Json(config.numerics.bf16_order));
+  check(said == config.numerics.bf16_order, Code::input, who, " states bf16_order ", said.dump(),
+        " and the config ", config.numerics.bf16_order, ": set numerics.bf16_order to what the run is to have");
   hf["llmctl"]["bf16_order"] = config.numerics.bf16_order;
   return make_model_spec(hf, config.numerics.compute == "bf16" ? DType::bf16 : DType::f32, who);
 }

@@ -146,6 +146,7 @@ void run_backward(const BackwardArgs& b, cudaStream_t stream) {
 }  // namespace
 
 void launch(Cuda, const AttnBwd& a, const Exec& ex) {
+  check_order(a.order, a.qkv.dtype, "attn_bwd");
   BackwardArgs b{};
   b.qkv = a.qkv.data, b.out = a.out.data, b.dout = a.dout.data, b.dqkv = a.dqkv.data;
   b.sequences = a.sequences.as<Sequence>(), b.lse = a.lse.as<float>();

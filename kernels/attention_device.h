@@ -7,6 +7,7 @@
 
 #include "kernels/attention.h"
 #include "kernels/math.h"
+#include "kernels/order_device.h"
 
 namespace llmctl::kn {
 namespace {

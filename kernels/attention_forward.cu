@@ -93,6 +93,7 @@ __global__ void attn_fwd_kernel(ForwardArgs a) {
 }  // namespace
 
 void launch(Cuda, const AttnFwd& a, const Exec& ex) {
+  check_order(a.order, a.qkv.dtype, "attn_fwd");
   ForwardArgs f{};
   f.qkv = a.qkv.data, f.k = a.kv.k.data, f.v = a.kv.v.data, f.out = a.out.data, f.lse = a.lse.as<float>();
   f.sequences = a.sequences.as<Sequence>(), f.page_table = a.page_table.as<int32_t>();

@@ -8,6 +8,8 @@
 #include <unistd.h>
 #endif
 
+#include <sys/resource.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -167,6 +169,12 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) {
   check(threads >= 1 && threads <= 1024, Code::usage, "[threads] ", threads, " is not in 1..1024");
+  // Tasks keep up to 1.3 MiB on the stack; a thread's is the limit's size, or 2 MiB where there is none.
+  rlimit stack{};
+  constexpr rlim_t kLeast = 2 << 20;
+  if (::getrlimit(RLIMIT_STACK, &stack) == 0 && stack.rlim_cur != RLIM_INFINITY)
+    check(stack.rlim_cur >= kLeast, Code::memory, "[threads] the stack's limit is ", stack.rlim_cur / 1024,
+          " KiB, at least ", kLeast / 1024, " are needed: ulimit -s 8192");
   state_ = std::make_unique<State>(threads);
   for (int i = 1; i < threads; ++i) state_->workers.emplace_back([s = state_.get(), i] { s->work(i); });
 }
@@ -193,6 +201,9 @@ void ThreadPool::run(int64_t n, void (*task)(void*, int64_t), void* ctx) {
   // Release and acquire on the fields: who sees a new field also sees that the old job is closed.
   const uint64_t before = s.job.load(std::memory_order_relaxed);
   s.job.store(before + 1);
+  // Runs that no job ever had tasks for must not grow so old that they look young.
+  if ((before / 2 + 1) % (1u << 30) == 0)
+    for (State::Run& r : s.runs) r.word.store(((before / 2 + 1) & 0xffffffffu) << 32);
   s.n.store(n, std::memory_order_release);
   s.task.store(task, std::memory_order_release);
   s.ctx.store(ctx, std::memory_order_release);

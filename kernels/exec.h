@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where and how an op runs. Exec is passed by reference to every op; there are no globals.
 //
-// CPU work is cut by shape into tasks 0..n-1, never by the number of threads, so results cannot
-// depend on it. Every pool thread and the caller run tasks with denormals-are-zero and
+// CPU work is cut into tasks 0..n-1 that share no sum, so results cannot depend on the cut nor on who
+// runs what. Every pool thread and the caller run tasks with denormals-are-zero and
 // flush-to-zero set (NUMERICS rule 7).
 #pragma once
 

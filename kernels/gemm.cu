@@ -79,6 +79,7 @@ void multiply(const Gemm& g, cudaStream_t stream) {
 }  // namespace
 
 void launch(Cuda, const Gemm& g, const Exec& ex) {
+  check_order(g.order, g.x.dtype, "gemm");
   if (g.x.rows() == 0) return;
   const auto stream = static_cast<cudaStream_t>(ex.stream);
   g.x.dtype == DType::f32 ? multiply<float>(g, stream) : multiply<bf16_t>(g, stream);

@@ -7,7 +7,7 @@
 // A step of the contraction is 32 elements: 16 pairs of a panel are a right tile as they lie in
 // memory, and 16 rows of 32 columns of a row-major matrix are a left tile. Blocks of two by two output
 // tiles share their operands: per step 4 KiB are read, from L2 at about the pace of the 4 products, so
-// a block runs through the whole contraction at once and its sums never leave L1 before the epilogue.
+// a block runs through a contraction of up to kChunk (gemm.cpp) at once, its sums staying in L1.
 // Internal to kernels/; a part of the set avx512_bf16, used where the CPU and the kernel offer it.
 #pragma once
 

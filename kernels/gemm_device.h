@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/gemm.h"
+#include "kernels/order_device.h"
 
 namespace llmctl::kn {
 namespace {

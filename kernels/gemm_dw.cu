@@ -73,6 +73,7 @@ void gradient(const GemmDw& g, cudaStream_t stream) {
 }  // namespace
 
 void launch(Cuda, const GemmDw& g, const Exec& ex) {
+  check_order(g.order, g.x.dtype, "gemm_dw");
   const auto stream = static_cast<cudaStream_t>(ex.stream);
   g.dy.dtype == DType::f32 ? gradient<float>(g, stream) : gradient<bf16_t>(g, stream);
 }

@@ -11,7 +11,7 @@
 namespace llmctl::kn {
 namespace KN_NS {
 
-// Rows of a task: their packed block (112 KiB) stays in L2 while the panels pass by. 7 AMX tiles.
+// Rows of a task: their packed block (112 KiB) stays in L2 while the panels pass by.
 constexpr int64_t kBlockRows = 112;
 
 // `rows` in tiles of at most `most`, heights differing by one at most.

@@ -257,23 +257,24 @@ void prepare_rows(const QuantGemm& g, const Groups& groups, const Window& at, in
   }
 }
 
-constexpr int64_t kTilesRows = 256, kTilesPanels = 32;
-constexpr int64_t kMostGroups = 512, kMostGroup = 1024, kMostColumns = 1 << 15;
+constexpr int64_t kTilesRows = 128, kTilesPanels = 32;
+constexpr int64_t kMostGroups = 512, kMostGroup = 1024, kMostColumns = 1 << 14;
 
 // What fits the buffers of a task; other shapes go the other way, with the same bits.
 bool fits_tiles(const QuantGemm& g, const Exec& ex) {
   const Groups groups = groups_of(g.q.cols(), g.group, g.bits);
-  return ex.isa == Isa::amx && g.q.rows() >= kTileSide && groups.count <= kMostGroups && g.group <= kMostGroup &&
-         groups.count * g.group <= kMostColumns;
+  return ex.isa == Isa::amx && g.q.rows() >= kTileSide && groups.count <= kMostGroups &&
+         (groups.k % g.group == 0 || g.group <= kMostGroup) &&
+         (g.bits == 8 || groups.count * g.group <= kMostColumns);
 }
 
 void tiles_task(const QuantGemm& g, const Window& at) {
   const Groups groups = groups_of(g.q.cols(), g.group, g.bits);
   const int64_t wide = 64 + groups.group * 16;
-  // Thread-local and not on the stack: up to 2 MiB, of which a task touches what its shape needs.
-  alignas(64) static thread_local int32_t start[kTilesRows * kMostGroups];
-  alignas(64) static thread_local int8_t tail[kTilesRows * kMostGroup];
-  alignas(64) static thread_local char unpacked[2 * (kMostColumns * 16 + kMostGroups * 64)];
+  // Under 1 MiB of stack, of which a task touches what its shape needs.
+  alignas(64) int32_t start[kTilesRows * kMostGroups];
+  alignas(64) int8_t tail[kTilesRows * kMostGroup];
+  alignas(64) char unpacked[2 * (kMostColumns * 16 + kMostGroups * 64)];
   alignas(64) float acc[kBlockFloats];
   TileScope scope(groups.group % 64 == 0 ? 64 : 32);
   const bool whole = groups.k % groups.group == 0;

@@ -43,6 +43,7 @@ def parser(description):
     p.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--worker", help=argparse.SUPPRESS)
+    p.add_argument("--bf16-order", default="pair", choices=["pair", "amx32"], help="llmctl's order of bf16 products")
     return p
 
 
@@ -50,6 +51,8 @@ def parse(p):
     args = p.parse_args()
     if args.llmctl and not shutil.which(args.llmctl):
         p.error(f"--llmctl: there is no program {args.llmctl}")
+    global _order
+    _order = args.bf16_order
     return args
 
 
@@ -106,8 +109,12 @@ def peak_rss_mb():
         return round(next(int(line.split()[1]) for line in f if line.startswith("VmHWM")) / 1024)
 
 
+_order = "pair"  # llmctl's order of bf16 products, as the command line has it
+
+
 def llmctl_value(binary, threads, *arguments):
     """The one row that `llmctl bench` gives for these arguments, and its peak memory."""
+    arguments = (*arguments, "--bf16-order", _order)
     done = subprocess.run([binary, "bench", *arguments, "--threads", str(threads), "--json"], capture_output=True, text=True)
     if done.returncode:
         raise ChildProcessError(f"llmctl bench {' '.join(arguments)}: {(done.stderr.strip() or 'no word').splitlines()[-1]}")

@@ -22,9 +22,6 @@ struct RowCut {
   int64_t height(int64_t i) const { return base + (i < extra); }
 };
 
-KN_INLINE F32 odd_of(I32 pairs) { return from_bits(iand(pairs, iset1(static_cast<int32_t>(0xffff0000u)))); }
-KN_INLINE F32 even_of(I32 pairs) { return from_bits(shl<16>(pairs)); }
-
 // One step of h words at `to`; full vectors are stored, the next step overwrites what is too much.
 template <bool widen>
 KN_INLINE void put_step(float* to, int64_t h, I32 words) {

@@ -22,6 +22,8 @@ bool pair_instruction_pays();
 namespace KN_NS {
 
 using Pair = int32_t;  // two bf16, element 0 in the low half
+KN_INLINE F32 odd_of(I32 pairs) { return from_bits(iand(pairs, iset1(static_cast<int32_t>(0xffff0000u)))); }
+KN_INLINE F32 even_of(I32 pairs) { return from_bits(shl<16>(pairs)); }
 
 // Tile shapes: R*V accumulators, V operands of the step and one broadcast fit the registers. The
 // amx32 order (tile_blocks) has two accumulators per output. kWide[R] panels are run together when
@@ -141,8 +143,7 @@ void tile_widening(const float* a, const TileArgs<Pair>& t) {
 #pragma GCC unroll 16
     for (int v = 0; v < V; ++v) {
       const I32 pair = iload(w + v * t.panel_stride);
-      odd[v] = from_bits(iand(pair, iset1(static_cast<int32_t>(0xffff0000u))));
-      even[v] = from_bits(shl<16>(pair));
+      odd[v] = odd_of(pair), even[v] = even_of(pair);
       __builtin_prefetch(next + v * t.apart, 0, 2);
     }
 #pragma GCC unroll 16
@@ -176,7 +177,6 @@ void widening_rows(const float* a, const TileArgs<Pair>& t, int64_t rows, int64_
 template <class W, bool packed, int R, int V>
 KN_INLINE void block_steps(F32 (&even)[R][V], F32 (&odd)[R][V], const TileArgs<W>& t, const W* a, const W* w) {
   constexpr bool wide = std::is_same_v<W, float>;
-  const I32 high = iset1(static_cast<int32_t>(0xffff0000u));
   for (int s = 0; s < 16; ++s) {
     F32 b0[V], b1[V];
 #pragma GCC unroll 16
@@ -186,7 +186,7 @@ KN_INLINE void block_steps(F32 (&even)[R][V], F32 (&odd)[R][V], const TileArgs<W
         b1[v] = load(from), b0[v] = load(from + 16);
       } else {
         const I32 pair = iload(from);
-        b1[v] = from_bits(iand(pair, high)), b0[v] = from_bits(shl<16>(pair));
+        b1[v] = odd_of(pair), b0[v] = even_of(pair);
       }
     }
 #pragma GCC unroll 16
@@ -197,7 +197,7 @@ KN_INLINE void block_steps(F32 (&even)[R][V], F32 (&odd)[R][V], const TileArgs<W
         x1 = set1(*at), x0 = set1(at[packed ? R : 1]);
       } else {
         const I32 pair = spread(left_word<W, packed, R>(t, a, r));
-        x1 = from_bits(iand(pair, high)), x0 = from_bits(shl<16>(pair));
+        x1 = odd_of(pair), x0 = even_of(pair);
       }
 #pragma GCC unroll 16
       for (int v = 0; v < V; ++v) {

@@ -45,8 +45,6 @@ void ScaledCopy::check() const {
 
 namespace {
 
-struct Nothing {};
-
 // body(segment, hasher) over the tiles of x; with `hash` the hashers' sums join into digest.
 template <bool hash, class Body>
 void tile_pass(const Exec& ex, const View& x, uint64_t key, const View& tile_digests, const View& digest,

@@ -128,8 +128,6 @@ struct TileSums {
 };
 
 // ------------------------------------------------------------------ AdamW
-struct Nothing {};
-
 template <bool hash, class G>
 void adamw_segment(const AdamW& a, const math::AdamWFactors& f, const G* grad, const Segment& s) {
   float *w = a.master.as<float>() + s.at, *m = a.m.as<float>() + s.at, *v = a.v.as<float>() + s.at;

@@ -23,6 +23,8 @@ struct Segment {
   int slot;  // of the tile in the task
 };
 
+struct Nothing {};  // the state of a pass that has none
+
 // Tasks over the tile grid of a (rows, cols) matrix: begin(first tile, tiles), then body(segment) for
 // each row of each tile, rows outermost, then end(first tile, tiles). The three share a state S.
 template <class S, class Begin, class Body, class End>

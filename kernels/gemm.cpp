@@ -141,26 +141,38 @@ void advance_sums(const Gemm& g, const Blocks& blocks, int64_t i, Span s, bool r
                 block.rows, block.panels, resume || steps > 0, sums);
 }
 
-// A contraction of up to a chunk is run through block by block; a longer one chunk by chunk over all
-// blocks of the task, whose sums then wait in L2.
-constexpr int64_t kChunk = 2048, kTilesRows = 256, kTilesPanels = 16, kTilesPanelsLeaves = 8;
+// The left rows of a task are to stay in L2 while its panels pass by. Where the contraction is too long
+// for that, the whole task advances by kDeepColumns at a time, and all its sums wait in L2.
+constexpr int64_t kDeep = 3072, kDeepColumns = 1024, kLeftBytes = 768 << 10;
+constexpr int64_t kTilesRows = 256, kTilesPanels = 16;
 constexpr int64_t kBlocksWaiting = kTilesRows / kBlockSide * kTilesPanels / 2;
+
+// Advances a column of blocks, whose first is `first`, over columns s.
+void advance_column(const Gemm& g, const Blocks& blocks, int64_t first, Span s, bool resume, float* sums, TileScope& scope) {
+  constexpr int64_t chunk = kChunkSteps * 32;
+  for (int64_t c = s.begin; c < s.end; c += chunk, resume = true)
+    for (int64_t b = 0; b < blocks.down(); ++b) {
+      scope.rows(blocks.at(b).rows);
+      advance_sums(g, blocks, first + b, {c, s.end - c < chunk ? s.end : c + chunk}, resume, sums + b * kBlockFloats);
+    }
+}
 
 void tiles_task(const Gemm& g, const Window& at) {
   TileScope scope;
   alignas(64) float sums[kLeafDepth * kBlocksWaiting * kBlockFloats];
   const Blocks blocks{at};
-  const int64_t group = g.x.cols() <= kChunk ? 1 : blocks.count(), room = group * kBlockFloats;
+  const bool deep = g.x.cols() > kDeep;
+  const int64_t group = deep ? blocks.count() : blocks.down(), room = group * kBlockFloats;
+  const int64_t piece = deep ? kDeepColumns : kDeep;
   for (int64_t first = 0; first < blocks.count(); first += group) {
     join_leaves(g.leaves, sums, room, room, [&](int leaf, float* to) {
       bool resume = false;
       for (int part = 0; part < g.leaves.parts; ++part) {
         const Span s = g.leaves.span(leaf, part);
-        for (int64_t c = s.begin; c < s.end; c += kChunk, resume = true)
-          for (int64_t b = 0; b < group; ++b) {
-            scope.rows(blocks.at(first + b).rows);
-            advance_sums(g, blocks, first + b, {c, s.end - c < kChunk ? s.end : c + kChunk}, resume, to + b * kBlockFloats);
-          }
+        for (int64_t c = s.begin; c < s.end; c += piece, resume = true)
+          for (int64_t b = 0; b < group; b += blocks.down())
+            advance_column(g, blocks, first + b, {c, s.end - c < piece ? s.end : c + piece}, resume, to + b * kBlockFloats,
+                           scope);
       }
     });
     for (int64_t b = 0; b < group; ++b) finish(g, blocks.at(first + b), sums + b * kBlockFloats, kBlockSide);
@@ -168,10 +180,11 @@ void tiles_task(const Gemm& g, const Window& at) {
 }
 
 void run_tiles(const Gemm& g, const Exec& ex) {
-  const int64_t m = g.x.rows(), panels = (g.n + 15) / 16;
-  const bool waits = g.x.cols() > kChunk;
-  const int64_t most = !waits ? kTaskPanels : g.leaves.count > 1 ? kTilesPanelsLeaves : kTilesPanels;
-  const Tasks tasks(m, panels, g.x.cols(), kTilesRows, most, kBlockSide, ex);
+  const int64_t m = g.x.rows(), k = g.x.cols(), panels = (g.n + 15) / 16;
+  const int64_t fit = kLeftBytes / (k * 2) / kBlockSide * kBlockSide;
+  const int64_t high = k > kDeep || fit > kTilesRows ? kTilesRows : fit;
+  const int64_t most = k <= kDeep ? kTaskPanels : kTilesPanels;
+  const Tasks tasks(m, panels, k, high, most, kBlockSide, ex);
   parallel_for(ex, tasks.count, [&](int64_t i) { tiles_task(g, tasks.at(i, m, panels)); });
 }
 #endif

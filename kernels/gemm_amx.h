@@ -6,8 +6,10 @@
 //
 // A step of the contraction is 32 elements: 16 pairs of a panel are a right tile as they lie in
 // memory, and 16 rows of 32 columns of a row-major matrix are a left tile. Blocks of two by two output
-// tiles share their operands: per step 4 KiB are read, from L2 at about the pace of the 4 products, so
-// a block runs through a contraction of up to kChunk (gemm.cpp) at once, its sums staying in L1.
+// tiles share their operands: per step 4 KiB are read. From L1 that takes as long as the 4 products,
+// from L2 twice as long, so a column of blocks runs through the contraction in chunks of kChunkSteps:
+// the chunk of its pair of panels (24 KiB) stays in L1 while the left rows pass by from L2, and the
+// blocks' sums are stored and loaded between chunks.
 // Internal to kernels/; a part of the set avx512_bf16, used where the CPU and the kernel offer it.
 #pragma once
 
@@ -72,17 +74,30 @@ struct RightTiles {
   static constexpr int64_t row = 64;  // bytes between the rows of a tile
   const char* tile(int64_t step) const { return at + step * kTileBytes; }
 };
-// The next pair of panels will be wanted soon: this call brings its part of them to L2.
+// The same steps of the next pair of panels will be wanted soon: this call brings its part of them to
+// L2, some lines at every step. (All at once would fill the line buffers that the tiles need.)
 struct Ahead {
   int64_t part = 0, parts = 0;  // parts = 0: nothing
 };
+constexpr int64_t kChunkSteps = 12;
 
-template <int R, int C, class Right>
-KN_INLINE void products(const LeftTiles& left, const Right& right, int64_t steps) {
+// lines: of each of two panels, `apart` bytes from each other, fetched at every step.
+template <int lines>
+KN_INLINE void fetch_lines(const char* at, int64_t apart) {
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < lines; ++i) {
+    _mm_prefetch(at + i * 64, _MM_HINT_T1);
+    _mm_prefetch(at + apart + i * 64, _MM_HINT_T1);
+  }
+}
+
+template <int R, int C, int lines, class Right>
+KN_INLINE void products(const LeftTiles& left, const Right& right, int64_t steps, const char* fetch = nullptr) {
   const char* a = left.at;
   const auto row = static_cast<size_t>(left.row), right_row = static_cast<size_t>(right.row);
   for (int64_t s = 0; s < steps; ++s) {
     const char* w = right.tile(s);
+    if constexpr (lines > 0) fetch_lines<lines>(fetch + s * lines * 64, right.panel);
     _tile_loadd(6, w, right_row);
     _tile_loadd(4, a, row);
     _tile_dpbf16ps(0, 4, 6);
@@ -96,15 +111,6 @@ KN_INLINE void products(const LeftTiles& left, const Right& right, int64_t steps
       if constexpr (C > 1) _tile_dpbf16ps(3, 5, 7);
     }
     a += left.step;
-  }
-}
-
-KN_INLINE void fetch_step(const RightTiles& right, int64_t step) {
-  const char* from = right.at + 2 * right.panel + step * kTileBytes;
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < kTileBytes; i += 64) {
-    _mm_prefetch(from + i, _MM_HINT_T1);
-    _mm_prefetch(from + right.panel + i, _MM_HINT_T1);
   }
 }
 
@@ -130,19 +136,19 @@ void block_products(const LeftTiles& left, const Right& right, int64_t steps, bo
     _tile_zero(2);
     _tile_zero(3);
   }
-  constexpr bool fetches = std::is_same_v<Right, RightTiles>;
-  if constexpr (!fetches) {
-    products<R, C>(left, right, steps);
-  } else if (ahead.parts > 0) {
-    int64_t wanted = steps * ahead.part / ahead.parts;
-    for (int64_t s = 0; s < steps; s += ahead.parts, ++wanted) {
-      const int64_t n = steps - s < ahead.parts ? steps - s : ahead.parts;
-      fetch_step(right, wanted);
-      products<R, C>(LeftTiles{left.at + s * left.step, left.row, left.tile, left.step},
-                     RightTiles{right.at + s * kTileBytes, right.panel}, n);
-    }
+  if constexpr (R > 1 && C > 1 && std::is_same_v<Right, RightTiles>) {
+    const int64_t lines = ahead.parts > 0 ? (kTileSide + ahead.parts - 1) / ahead.parts : 0;
+    const char* fetch = right.at + 2 * right.panel + ahead.part * steps * lines * 64;
+    if (lines == 0)
+      products<R, C, 0>(left, right, steps);
+    else if (lines <= 2)
+      products<R, C, 2>(left, right, steps, fetch);
+    else if (lines <= 4)
+      products<R, C, 4>(left, right, steps, fetch);
+    else
+      products<R, C, 8>(left, right, steps, fetch);
   } else {
-    products<R, C>(left, right, steps);
+    products<R, C, 0>(left, right, steps);
   }
   _tile_stored(0, acc, row);
   if constexpr (C > 1) _tile_stored(1, acc + kTileSide, row);
@@ -168,7 +174,7 @@ inline void advance_tiles(const LeftTiles& left, const RightTiles& right, int64_
   advance_tiles(left, right, steps, rows, panels, resume, BlockSums{sums}, ahead);
 }
 
-// Blocks of 32 rows x 2 panels of a task, down first: a pair of panels stays in L2 meanwhile.
+// Blocks of 32 rows x 2 panels of a task, down first: those of a pair of panels are a column.
 struct Blocks {
   Window task;
   int64_t down() const { return (task.rows + kBlockSide - 1) / kBlockSide; }

@@ -151,8 +151,11 @@ KN_INLINE void write_sum(const View& y, const View& bias, const View& residual, 
     store_row(y.as<bf16_t>() + i, sum, left);
 }
 
+// Outputs so large that nobody finds them in the caches afterwards go past them: half the traffic.
+constexpr int64_t kStreamBytes = 32 << 20;
+
 // The epilogue of rows x panels sums, `stride` floats between rows: whole lines of y where it can be.
-template <class Y>
+template <bool past, class Y>
 void write_lines(Y* y, const View& shape, const View& bias, const View& residual, const Window& at, const float* sums,
                  int64_t stride) {
   const int64_t n = shape.cols(), column = at.panel * 16;
@@ -167,7 +170,9 @@ void write_lines(Y* y, const View& shape, const View& bias, const View& residual
         const int64_t i = (at.row + r) * n + column + p * 32;
         a = add(a, load_any(residual, i, 16)), b = add(b, load_any(residual, i + 16, 16));
       }
-      if constexpr (sizeof(Y) == 4)
+      if constexpr (past)
+        stream(to + p * 32, bits(a)), stream(to + p * 32 + 16, bits(b));
+      else if constexpr (sizeof(Y) == 4)
         store(to + p * 32, a), store(to + p * 32 + 16, b);
       else
         store_bf16(to + p * 32, a, b);
@@ -178,10 +183,12 @@ void write_lines(Y* y, const View& shape, const View& bias, const View& residual
 }
 KN_INLINE void write_sums(const View& y, const View& bias, const View& residual, const Window& at, const float* sums,
                           int64_t stride) {
-  if (y.dtype == DType::f32)
-    write_lines(y.as<float>(), y, bias, residual, at, sums, stride);
-  else
-    write_lines(y.as<bf16_t>(), y, bias, residual, at, sums, stride);
+  if (y.dtype == DType::bf16) return write_lines<false>(y.as<bf16_t>(), y, bias, residual, at, sums, stride);
+  const bool lines = reinterpret_cast<uintptr_t>(y.as<float>()) % 64 == 0 && y.cols() % 16 == 0;
+  if (!lines || y.bytes() < kStreamBytes)
+    return write_lines<false>(y.as<float>(), y, bias, residual, at, sums, stride);
+  write_lines<true>(y.as<float>(), y, bias, residual, at, sums, stride);
+  end_streams();
 }
 
 }  // namespace KN_NS

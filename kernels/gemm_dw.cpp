@@ -50,10 +50,6 @@ void GemmDw::check() const {
 
 namespace {
 
-void pack_tokens(const float* from, const GemmDw& g, int64_t cols, int64_t n, float* to) {
-  for (int64_t t = 0; t < g.x.rows(); ++t) store(to + t * 16, load(from + t * cols, n));
-}
-
 KN_INLINE I32 low_halves(const bf16_t* p, int64_t n) { return shr<16>(bits(load_bf16(p, n))); }
 
 // Pair i of a sequence that starts at `from`: 16 columns, missing tokens +0.
@@ -63,18 +59,24 @@ KN_INLINE I32 token_pair(const bf16_t* from, int64_t i, int64_t seq, int64_t col
   return 2 * i + 1 < seq ? ior(first, shl<16>(low_halves(from + (2 * i + 1) * cols, n))) : first;
 }
 
-void pack_tokens(const bf16_t* from, const GemmDw& g, int64_t cols, int64_t n, Pair* to) {
-  const int64_t steps = sequence_steps(DType::bf16, g.order, g.seq);
-  for (int64_t s = 0; s < g.x.rows(); s += g.seq, from += g.seq * cols)
-    for (int64_t i = 0; i < steps; ++i, to += 16) istore(to, token_pair(from, i, g.seq, cols, n));
+// n steps of a sequence from step `first` on: 16 columns.
+void pack_steps(const float* from, int64_t first, int64_t n, int64_t, int64_t cols, int64_t width, float* to) {
+  for (int64_t i = 0; i < n; ++i) store(to + i * 16, load(from + (first + i) * cols, width));
+}
+void pack_steps(const bf16_t* from, int64_t first, int64_t n, int64_t seq, int64_t cols, int64_t width, Pair* to) {
+  for (int64_t i = 0; i < n; ++i) istore(to + i * 16, token_pair(from, first + i, seq, cols, width));
 }
 
+// 16 steps of all panels at a time: as many rows are read along, whole lines of them.
 template <class T, class W>
 void pack_panels(const GemmDw& g, const Exec& ex, const View& from, W* to, int64_t stride) {
-  const int64_t cols = from.cols();
-  parallel_for(ex, panels_of(cols), [&](int64_t panel) {
-    const int64_t n = cols - panel * 16 < 16 ? cols - panel * 16 : 16;
-    pack_tokens(from.as<T>() + panel * 16, g, cols, n, to + panel * stride);
+  const int64_t cols = from.cols(), each = sequence_steps(from.dtype, g.order, g.seq), blocks = (each + 15) / 16;
+  parallel_for(ex, from.rows() / g.seq * blocks, [&](int64_t task) {
+    const int64_t sequence = task / blocks, first = task % blocks * 16, n = each - first < 16 ? each - first : 16;
+    const T* rows = from.as<T>() + sequence * g.seq * cols;
+    W* steps = to + (sequence * each + first) * 16;
+    for (int64_t c = 0; c < cols; c += 16, steps += stride)
+      pack_steps(rows + c, first, n, g.seq, cols, cols - c < 16 ? cols - c : 16, steps);
   });
 }
 
@@ -155,22 +157,20 @@ void run_dw(const GemmDw& g, const Exec& ex) {
 }
 
 #if KN_ISA == 3
-// dy as left tiles, [row tile][step][16 rows][32 tokens]; as large as its panels.
-void pack_left_tiles(const GemmDw& g, const Exec& ex, Pair* to) {
-  const int64_t cols = g.dy.cols(), steps = sequence_steps(DType::bf16, g.order, g.seq);
-  const int64_t stride = g.dy.rows() / g.seq * steps * 16;
-  parallel_for(ex, panels_of(cols), [&](int64_t tile) {
-    const int64_t n = cols - tile * 16 < 16 ? cols - tile * 16 : 16;
-    const bf16_t* from = g.dy.as<bf16_t>() + tile * 16;
-    Pair* at = to + tile * stride;
-    for (int64_t s = 0; s < g.dy.rows(); s += g.seq, from += g.seq * cols)
-      for (int64_t i = 0; i < steps; i += 16) {
+// Rows of dW, columns of dy, as left tiles, [row tile][step][16 rows][32 tokens].
+void pack_left_tiles(const GemmDw& g, int64_t row, int64_t rows, int64_t steps, Pair* to) {
+  const int64_t cols = g.dy.cols(), blocks = sequence_steps(DType::bf16, g.order, g.seq) / 16;
+  const bf16_t* from = g.dy.as<bf16_t>() + row;
+  for (int64_t s = 0; s < steps; s += blocks, from += g.seq * cols)
+    for (int64_t b = 0; b < blocks; ++b)
+      for (int64_t r = 0; r < rows; r += 16) {
+        const int64_t n = cols - row - r < 16 ? cols - row - r : 16;
         I32 square[16];
-        for (int64_t p = 0; p < 16; ++p) square[p] = token_pair(from, i + p, g.seq, cols, n);
+        for (int64_t p = 0; p < 16; ++p) square[p] = token_pair(from + r, b * 16 + p, g.seq, cols, n);
         transpose16(square);
-        for (int64_t r = 0; r < 16; ++r, at += 16) istore(at, square[r]);
+        Pair* tile = to + (r / 16 * steps + s + b) * 256;
+        for (int64_t i = 0; i < 16; ++i) istore(tile + i * 16, square[i]);
       }
-  });
 }
 
 // The gradient's lines, wanted when the block's products are done.
@@ -184,31 +184,60 @@ void fetch_gradient(const GemmDw& g, const Window& at) {
       _mm_prefetch(to.as<char>() + ((at.row + r) * k + column) * bytes + b, _MM_HINT_T1);
 }
 
-void run_tiles(const GemmDw& g, const Exec& ex) {
-  const int64_t rows = g.dy.cols(), panels = panels_of(g.x.cols());
-  const int64_t steps = g.dy.rows() / g.seq * sequence_steps(DType::bf16, g.order, g.seq) / 16;
-  Pair* dy = reinterpret_cast<Pair*>(g.work.as<unsigned char>());
-  Pair* x = dy + panels_of(rows) * steps * 256;
-  pack_left_tiles(g, ex, dy);
-  pack_panels<bf16_t>(g, ex, g.x, x, steps * 256);
-  // Rows of a task: 1 MiB of left tiles stays in L2 while the panels pass by.
-  int64_t high = (1 << 20) / (steps * 64) / kBlockSide * kBlockSide;
-  high = high < kBlockSide ? kBlockSide : high > 256 ? 256 : high;
-  const Tasks tasks(rows, panels, g.dy.rows(), high, kTaskPanels, kBlockSide, ex);
-  parallel_for(ex, tasks.count, [&](int64_t t) {
-    TileScope scope;
-    alignas(64) float sums[kBlockFloats];
-    const Blocks blocks{tasks.at(t, rows, panels)};
-    for (int64_t b = 0; b < blocks.count(); ++b) {
-      const Window at = blocks.at(b);
-      fetch_gradient(g, at);
-      if (g.resume) load_chain(g, at, sums, kBlockSide);
+// A task makes up to kDwRows rows of dW, all columns of them where there are enough tasks: it packs its
+// left tiles itself, to where they stay in L2 while the panels pass by.
+constexpr int64_t kDwRows = 256, kLeftWords = 1 << 18;
+
+struct DwTiles {
+  const Pair *left, *right;
+  int64_t steps;
+};
+
+// A column of blocks, whose first is `first`, chunk by chunk.
+void run_column(const GemmDw& g, const DwTiles& t, const Blocks& blocks, int64_t first, TileScope& scope) {
+  alignas(64) float sums[kDwRows / kBlockSide * kBlockFloats];
+  const int64_t stride = t.steps * kTileBytes;
+  if (g.resume)
+    for (int64_t b = 0; b < blocks.down(); ++b) load_chain(g, blocks.at(first + b), sums + b * kBlockFloats, kBlockSide);
+  for (int64_t s = 0; s < t.steps; s += kChunkSteps) {
+    const int64_t n = t.steps - s < kChunkSteps ? t.steps - s : kChunkSteps;
+    for (int64_t b = 0; b < blocks.down(); ++b) {
+      const Window at = blocks.at(first + b);
+      if (s + n == t.steps) fetch_gradient(g, at);
       scope.rows(at.rows);
-      const LeftTiles left{reinterpret_cast<const char*>(dy + at.row / 16 * steps * 256), 64, steps * kTileBytes, kTileBytes};
-      const RightTiles right{reinterpret_cast<const char*>(x + at.panel * steps * 256), steps * kTileBytes};
-      advance_tiles(left, right, steps, at.rows, at.panels, g.resume, sums, blocks.ahead(b));
-      finish(g, at, sums, kBlockSide);
+      const LeftTiles left{reinterpret_cast<const char*>(t.left + (b * 2 * t.steps + s) * 256), 64, stride, kTileBytes};
+      const RightTiles right{reinterpret_cast<const char*>(t.right + (at.panel * t.steps + s) * 256), stride};
+      advance_tiles(left, right, n, at.rows, at.panels, g.resume || s > 0, sums + b * kBlockFloats,
+                    blocks.ahead(first + b));
     }
+  }
+  for (int64_t b = 0; b < blocks.down(); ++b) finish(g, blocks.at(first + b), sums + b * kBlockFloats, kBlockSide);
+}
+
+void run_tiles(const GemmDw& g, const Exec& ex) {
+  const int64_t rows = g.dy.cols(), panels = panels_of(g.x.cols()), threads = ex.pool->threads();
+  const int64_t steps = g.dy.rows() / g.seq * sequence_steps(DType::bf16, g.order, g.seq) / 16;
+  Pair* x = reinterpret_cast<Pair*>(g.work.as<unsigned char>());
+  Pair* dy = x + panels * steps * 256;  // for parts of more tokens than a task has room for
+  pack_panels<bf16_t>(g, ex, g.x, x, steps * 256);
+  const int64_t room = kLeftWords / (steps * 16) / kBlockSide * kBlockSide;
+  int64_t high = rows < 4 * threads * kDwRows ? kDwRows / 2 : kDwRows;
+  if (room == 0)
+    parallel_for(ex, panels_of(rows), [&](int64_t t) { pack_left_tiles(g, t * 16, 16, steps, dy + t * steps * 256); });
+  else if (room < high)
+    high = room;
+  const int64_t down = (rows + high - 1) / high;
+  const int64_t across = down >= 2 * threads ? 1 : (2 * threads + down - 1) / down;
+  const int64_t wide = ((panels + across - 1) / across + 1) / 2 * 2, times = (panels + wide - 1) / wide;
+  parallel_for(ex, down * times, [&](int64_t task) {
+    alignas(64) Pair scratch[kLeftWords];
+    const int64_t row = task / times * high, panel = task % times * wide;
+    const Window at{row, rows - row < high ? rows - row : high, panel, panels - panel < wide ? panels - panel : wide};
+    if (room > 0) pack_left_tiles(g, row, at.rows, steps, scratch);
+    TileScope scope;
+    const Blocks blocks{at};
+    for (int64_t first = 0; first < blocks.count(); first += blocks.down())
+      run_column(g, {room > 0 ? scratch : dy + row / 16 * steps * 256, x, steps}, blocks, first, scope);
   });
 }
 #endif

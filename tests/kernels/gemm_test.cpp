@@ -283,7 +283,7 @@ TEST_CASE("gemm_dw: order, pieces and fixed point", "[kernels][gemm]") {
   for (auto [dtype, order] : {Kind{DType::f32, Bf16Order::pair}, Kind{DType::bf16, Bf16Order::pair},
                               Kind{DType::bf16, Bf16Order::amx32}})
     for (const Case c : {Case{3, 7, 5, 17}, Case{1, 1, 1, 1}, Case{2, 150, 37, 200}, Case{4, 33, 140, 23},
-                         Case{2, 40, 50, 64}}) {
+                         Case{2, 40, 50, 64}, Case{1, 900, 300, 40}, Case{2, 8300, 33, 18}}) {
       INFO(c.sequences << " x " << c.seq << ", " << c.n << " x " << c.k << " " << name_of(dtype));
       const int64_t tokens = c.sequences * c.seq;
       Buffer dy(dtype, {tokens, c.n}), x(dtype, {tokens, c.k}), grad(DType::f32, {c.n, c.k});

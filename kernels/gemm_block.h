@@ -185,7 +185,7 @@ KN_INLINE void write_sums(const View& y, const View& bias, const View& residual,
                           int64_t stride) {
   if (y.dtype == DType::bf16) return write_lines<false>(y.as<bf16_t>(), y, bias, residual, at, sums, stride);
   const bool lines = reinterpret_cast<uintptr_t>(y.as<float>()) % 64 == 0 && y.cols() % 16 == 0;
-  if (!lines || y.bytes() < kStreamBytes)
+  if (!lines || y.size() * 4 < kStreamBytes)
     return write_lines<false>(y.as<float>(), y, bias, residual, at, sums, stride);
   write_lines<true>(y.as<float>(), y, bias, residual, at, sums, stride);
   end_streams();

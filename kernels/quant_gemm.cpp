@@ -18,18 +18,6 @@
 
 namespace llmctl::kn {
 
-namespace {
-
-// The columns a group covers, and its place in a panel.
-struct Groups {
-  int64_t k, group, count, bytes;
-};
-Groups groups_of(int64_t k, int64_t group, int bits) {
-  return {k, group, (k + group - 1) / group, 64 + group * 2 * bits};
-}
-
-}  // namespace
-
 #if KN_ONCE
 int64_t quant_panel_bytes(int bits, int64_t n, int64_t k, int64_t group) {
   const Groups g = groups_of(k, group, bits);
@@ -215,107 +203,11 @@ void run_task(const QuantGemm& g, const Window& at) {
   write_sums(g.y, g.bias, g.residual, at, acc, stride);
 }
 
-#if KN_ISA == 3
-// Nibbles of `bytes` of a group as the bytes they stand for: two steps of four columns from each 64.
-void unpack_nibbles(const char* from, int64_t bytes, char* to) {
-  const I32 low = iset1(0x0f0f0f0f);
-  for (int64_t i = 0; i < bytes; i += 64) {
-    const I32 both = iload(from + i);
-    istore(to + 2 * i, iand(both, low));
-    istore(to + 2 * i + 64, iand(shr<4>(both), low));
-  }
-}
-
-// A pair of panels as 8-bit groups.
-void unpack_panels(const Groups& groups, const char* w, int64_t panels, char* to) {
-  const int64_t wide = 64 + groups.group * 16;
-  for (int64_t i = 0; i < panels * groups.count; ++i) {
-    std::memcpy(to + i * wide, w + i * groups.bytes, 64);
-    unpack_nibbles(w + i * groups.bytes + 64, groups.bytes - 64, to + i * wide + 64);
-  }
-}
-
-// The activations of a task as tiles want them: sums by group, and the last group if it is not whole.
-struct TileRows {
-  int32_t* start;  // [block of 32 rows][group][32]
-  int8_t* tail;    // [row][group], or none
-};
-
-void prepare_rows(const QuantGemm& g, const Groups& groups, const Window& at, int32_t offset, const TileRows& to) {
-  const int8_t* q = g.q.as<int8_t>() + at.row * groups.k;
-  for (int64_t r = 0; r < at.rows; ++r, q += groups.k) {
-    int32_t* start = to.start + r / kBlockSide * groups.count * kBlockSide + r % kBlockSide;
-    for (int64_t i = 0; i < groups.count; ++i) {
-      const int64_t column = i * groups.group, n = groups.k - column < groups.group ? groups.k - column : groups.group;
-      int32_t sum = 0;
-      for (int64_t c = 0; c < n; ++c) sum += q[column + c];
-      start[i * kBlockSide] = -offset * sum;
-      if (n == groups.group || !to.tail) continue;
-      std::memcpy(to.tail + r * groups.group, q + column, static_cast<size_t>(n));
-      std::memset(to.tail + r * groups.group + n, 0, static_cast<size_t>(groups.group - n));
-    }
-  }
-}
-
-constexpr int64_t kTilesRows = 128, kTilesPanels = 32;
-constexpr int64_t kMostGroups = 512, kMostGroup = 1024, kMostColumns = 1 << 14;
-
-// What fits the buffers of a task; other shapes go the other way, with the same bits.
-bool fits_tiles(const QuantGemm& g, const Exec& ex) {
-  const Groups groups = groups_of(g.q.cols(), g.group, g.bits);
-  return ex.isa == Isa::amx && g.q.rows() >= kTileSide && groups.count <= kMostGroups &&
-         (groups.k % g.group == 0 || g.group <= kMostGroup) &&
-         (g.bits == 8 || groups.count * g.group <= kMostColumns);
-}
-
-void tiles_task(const QuantGemm& g, const Window& at) {
-  const Groups groups = groups_of(g.q.cols(), g.group, g.bits);
-  const int64_t wide = 64 + groups.group * 16;
-  // Under 1 MiB of stack, of which a task touches what its shape needs.
-  alignas(64) int32_t start[kTilesRows * kMostGroups];
-  alignas(64) int8_t tail[kTilesRows * kMostGroup];
-  alignas(64) char unpacked[2 * (kMostColumns * 16 + kMostGroups * 64)];
-  alignas(64) float acc[kBlockFloats];
-  TileScope scope(groups.group % 64 == 0 ? 64 : 32);
-  const bool whole = groups.k % groups.group == 0;
-  prepare_rows(g, groups, at, g.bits == 8 ? 128 : 8, {start, whole ? nullptr : tail});
-  const Blocks blocks{at};
-  for (int64_t i = 0; i < blocks.count(); ++i) {
-    const Window block = blocks.at(i);
-    const int64_t first = block.row - at.row;
-    QuantBlock b{};
-    b.a = g.q.as<int8_t>() + block.row * groups.k;
-    b.lda = groups.k;
-    b.tail = whole ? nullptr : tail + first * groups.group;
-    b.w = g.w.as<char>() + block.panel * groups.count * groups.bytes;
-    if (g.bits == 4) {
-      if (first == 0) unpack_panels(groups, b.w, block.panels, unpacked);
-      b.w = unpacked;
-    }
-    b.panel = groups.count * wide;
-    b.group = groups.group, b.groups = groups.count, b.group_bytes = wide;
-    b.depth = groups.group % 64 == 0 ? 64 : 32;
-    b.start = start + first * groups.count;
-    b.sx = g.scale.as<float>() + block.row * groups.count;
-    b.rows = block.rows, b.panels = block.panels;
-    scope.rows(block.rows);
-    quant_tiles(b, acc);
-    write_sums(g.y, g.bias, g.residual, block, acc, kBlockSide);
-  }
-}
-
-void run_tiles(const QuantGemm& g, const Exec& ex) {
-  const int64_t m = g.q.rows(), panels = (g.n + 15) / 16;
-  const Tasks tasks(m, panels, g.q.cols(), kTilesRows, kTilesPanels, kBlockSide, ex);
-  parallel_for(ex, tasks.count, [&](int64_t i) { tiles_task(g, tasks.at(i, m, panels)); });
-}
-#endif
-
 }  // namespace
 
 void launch(KN_CPU, const QuantGemm& g, const Exec& ex) {
 #if KN_ISA == 3
-  if (fits_tiles(g, ex)) return run_tiles(g, ex);
+  if (fits_quant_tiles(g, ex)) return run_quant_tiles(g, ex);
 #endif
   const int64_t m = g.q.rows(), panels = (g.n + 15) / 16;
   const int64_t across = (panels + kTaskPanels - 1) / kTaskPanels;

@@ -143,13 +143,14 @@ void advance_sums(const Gemm& g, const Blocks& blocks, int64_t i, Span s, bool r
 
 // The left rows of a task are to stay in L2 while its panels pass by. Where the contraction is too long
 // for that, the whole task advances by kDeepColumns at a time, and all its sums wait in L2.
-constexpr int64_t kDeep = 3072, kDeepColumns = 1024, kLeftBytes = 768 << 10;
+constexpr int64_t kDeep = 3072, kDeepColumns = 1024, kLeftBytes = 1 << 20;
 constexpr int64_t kTilesRows = 256, kTilesPanels = 16;
 constexpr int64_t kBlocksWaiting = kTilesRows / kBlockSide * kTilesPanels / 2;
 
-// Advances a column of blocks, whose first is `first`, over columns s.
+// Advances a column of blocks, whose first is `first`, over columns s: in chunks where there are blocks
+// enough to gain from it.
 void advance_column(const Gemm& g, const Blocks& blocks, int64_t first, Span s, bool resume, float* sums, TileScope& scope) {
-  constexpr int64_t chunk = kChunkSteps * 32;
+  const int64_t chunk = blocks.down() > 2 ? kChunkSteps * 32 : kDeep;
   for (int64_t c = s.begin; c < s.end; c += chunk, resume = true)
     for (int64_t b = 0; b < blocks.down(); ++b) {
       scope.rows(blocks.at(b).rows);
@@ -181,8 +182,7 @@ void tiles_task(const Gemm& g, const Window& at) {
 
 void run_tiles(const Gemm& g, const Exec& ex) {
   const int64_t m = g.x.rows(), k = g.x.cols(), panels = (g.n + 15) / 16;
-  const int64_t fit = kLeftBytes / (k * 2) / kBlockSide * kBlockSide;
-  const int64_t high = k > kDeep || fit > kTilesRows ? kTilesRows : fit;
+  const int64_t high = k > kDeep || k * kTilesRows * 2 <= kLeftBytes ? kTilesRows : kTilesRows / 2;
   const int64_t most = k <= kDeep ? kTaskPanels : kTilesPanels;
   const Tasks tasks(m, panels, k, high, most, kBlockSide, ex);
   parallel_for(ex, tasks.count, [&](int64_t i) { tiles_task(g, tasks.at(i, m, panels)); });

@@ -83,16 +83,16 @@ std::string sweep_columns(const BenchRow& r) {
 }
 
 std::string text_of(const std::vector<BenchRow>& rows) {
-  std::string text = fmt::format("{:<52} {:>12} {:>12} {:<12} {:>8}", "case", "value", "limit", "unit", "of limit");
+  size_t width = 52;
+  for (const BenchRow& r : rows) width = std::max(width, r.name.size());
+  std::string text = fmt::format("{:<{}} {:>12} {:>12} {:<12} {:>8}", "case", width, "value", "limit", "unit", "of limit");
   if (std::any_of(rows.begin(), rows.end(), [](const BenchRow& r) { return r.predicted > 0; }))
     text += fmt::format(" {:>10} {:>8} {:>12} {:>12}", "predicted", "ratio", "planned", "peak");
-  text += "\n";
   for (const BenchRow& r : rows)
-    text += fmt::format("{:<52} {:>12} {:>12} {:<12} {:>8}{}\n", r.name, amount(r.value, "{:.4g}"),
+    text += fmt::format("\n{:<{}} {:>12} {:>12} {:<12} {:>8}{}", r.name, width, amount(r.value, "{:.4g}"),
                         amount(r.limit, "{:.4g}"), r.unit,
                         r.limit > 0 && r.value > 0 ? fmt::format("{:.1f} %", 100 * r.value / r.limit) : "-",
                         sweep_columns(r));
-  text.pop_back();
   return text;
 }
 

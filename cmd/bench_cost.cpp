@@ -17,24 +17,31 @@ double activation_bytes(const CostShape& s, double tokens) {
   return kBf16 * s.layers * tokens * elements;
 }
 
-// The ops of a forward pass that do not depend on its size: products, and what lies between them.
-void add_forward_ops(Cost& c, const CostShape& s) {
-  c[products].ops += 4 * s.layers + 1;
+// The ops of a forward pass, or of a forward and a backward one: products, and what lies between them.
+void add_ops(Cost& c, const CostShape& s, double passes) {
+  c[products].ops += passes * (4 * s.layers + 1);
   c[attention].ops += s.layers;
-  c[activations].ops += 5 * s.layers + 3;
+  c[activations].ops += passes * (5 * s.layers + 3);
 }
 
 WorkKind kind_of(const std::string& op) {
   struct {
     const char* op;
     WorkKind kind;
-  } constexpr known[] = {{"gemm_dw", gradients},        {"gemm", products},
-                         {"quant_gemm", products},      {"quantize_rows", products},
-                         {"bias_grad", gradients},      {"attn_fwd", attention},
-                         {"attn_bwd", attention_backward}, {"cross_entropy_fwd", loss},
-                         {"cross_entropy_bwd", loss},   {"adamw", optimiser},
-                         {"clear", optimiser},          {"grad_norm", optimiser},
-                         {"tensor_digest", optimiser},  {"pack_panels", optimiser},
+  } constexpr known[] = {{"gemm_dw", gradients},
+                         {"gemm", products},
+                         {"quant_gemm", products},
+                         {"quantize_rows", products},
+                         {"bias_grad", gradients},
+                         {"attn_fwd", attention},
+                         {"attn_bwd", attention_backward},
+                         {"cross_entropy_fwd", loss},
+                         {"cross_entropy_bwd", loss},
+                         {"adamw", optimiser},
+                         {"clear", optimiser},
+                         {"grad_norm", optimiser},
+                         {"tensor_digest", optimiser},
+                         {"pack_panels", optimiser},
                          {"convert", optimiser}};
   for (const auto& k : known)
     if (op == k.op) return k.kind;
@@ -77,8 +84,7 @@ Cost training_cost(const CostShape& s, double sequences, double seq) {
   c[loss] = {0, 16 * tokens * s.vocab, 2};
   c[optimiser] = {0, 36 * s.parameters, 6 * (6 * s.layers + 3)};  // its ops for each weight
   c[activations] = {0, 3 * activation_bytes(s, tokens)};
-  add_forward_ops(c, s);
-  add_forward_ops(c, s);  // the backward pass has as many
+  add_ops(c, s, 2);
   return c;
 }
 
@@ -90,7 +96,7 @@ Cost prefill_cost(const CostShape& s, double tokens, double piece) {
   c[attention] = {2 * tokens * tokens * s.attention_width * s.layers};
   c[activations] = {0, activation_bytes(s, tokens)};
   c[sampling] = {0, 12 * s.vocab};
-  for (double p = 0; p < pieces; ++p) add_forward_ops(c, s);
+  for (double p = 0; p < pieces; ++p) add_ops(c, s, 1);
   return c;
 }
 
@@ -101,7 +107,7 @@ Cost decode_cost(const CostShape& s, double sequences, double depth) {
                   2 * kBf16 * sequences * depth * s.kv_width * s.layers};
   c[activations] = {0, activation_bytes(s, sequences)};
   c[sampling] = {0, 12 * sequences * s.vocab};
-  add_forward_ops(c, s);
+  add_ops(c, s, 1);
   return c;
 }
 

@@ -30,7 +30,14 @@
 namespace llmctl {
 
 enum class WorkKind : uint8_t {
-  products, gradients, attention, attention_backward, loss, optimiser, activations, sampling
+  products,
+  gradients,
+  attention,
+  attention_backward,
+  loss,
+  optimiser,
+  activations,
+  sampling
 };
 inline constexpr int kWorkKinds = 8;
 const char* name_of(WorkKind kind);
@@ -66,9 +73,9 @@ Cost decode_cost(const CostShape& shape, double sequences, double depth);
 
 // The machine on so many threads.
 struct Probes {
-  double products = 0;   // FLOP/s of the products' dtype
-  double flops = 0;      // FLOP/s in bf16: attention
-  double bytes = 0;      // bytes/s read, of a working set of this size
+  double products = 0;    // FLOP/s of the products' dtype
+  double flops = 0;       // FLOP/s in bf16: attention
+  double bytes = 0;       // bytes/s read, of a working set of this size
   double op_seconds = 0;  // an op without work
 };
 struct Share {

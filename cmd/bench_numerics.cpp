@@ -27,7 +27,8 @@ ModelSpec with_leaves(ModelSpec spec, int leaves) {
 
 std::string leaves_text(const ModelSpec& spec) {
   const DecoderConfig& c = spec.config;
-  return fmt::format("leaves attention {}, mlp {}, vocabulary {}", c.leaves_attention, c.leaves_mlp, c.leaves_vocab);
+  return fmt::format("leaves attention {}, mlp {}, vocabulary {}", c.leaves_attention, c.leaves_mlp,
+                     c.leaves_vocab);
 }
 
 TrainConfig config_of(const Order& o, int64_t sequences, int64_t seq) {
@@ -48,7 +49,8 @@ void steps(Bench& bench) {
   const BenchOptions& options = bench.options;
   const std::string size = options.model_or(bench.quick ? "3M" : "30M");
   const ModelSpec own = bench_spec(size, DType::bf16, options.order, Purpose::training);
-  const int64_t sequences = options.batch_or(bench.quick ? 2 : 4), seq = options.tokens_or(bench.quick ? 128 : 256);
+  const int64_t sequences = options.batch_or(bench.quick ? 2 : 4),
+                seq = options.tokens_or(bench.quick ? 128 : 256);
   std::vector<std::unique_ptr<Stepper>> steppers;
   std::vector<std::string> without;
   int64_t left = available_bytes() / 10 * 9;
@@ -70,7 +72,9 @@ void steps(Bench& bench) {
     for (size_t k = 0; k < steppers.size(); ++k) seconds[k].push_back(steppers[k]->step());
   const double plain = median_of(seconds[0]), tokens = static_cast<double>(8 * sequences * seq);
   for (size_t i = 0, at = 0; at < std::size(orders); ++at) {
-    BenchRow row{.name = fmt::format("step {}: {}", size, orders[at].name), .unit = "tokens/s", .limit = tokens / plain};
+    BenchRow row{.name = fmt::format("step {}: {}", size, orders[at].name),
+                 .unit = "tokens/s",
+                 .limit = tokens / plain};
     if (orders[at].leaves == 0) row.name += " (" + leaves_text(own) + ")";
     if (std::find(without.begin(), without.end(), orders[at].name) != without.end())
       row.skipped = "no memory for one more trainer beside the others";
@@ -101,8 +105,8 @@ void decoding(Bench& bench, const Storage& storage) {
       if (round > 0) rates[i].push_back(rate);
     }
   for (size_t i = 0; i < engines.size(); ++i)
-    bench.add(fmt::format("decode {} {}: {}", size, storage.name, orders[i].first), median_of(rates[i]), "tokens/s",
-              median_of(rates[0]));
+    bench.add(fmt::format("decode {} {}: {}", size, storage.name, orders[i].first), median_of(rates[i]),
+              "tokens/s", median_of(rates[0]));
 }
 
 }  // namespace

@@ -2,6 +2,9 @@
 // The page of a sweep: stands alone, no script, light and dark.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <functional>
+
 #include "cmd/bench.h"
 #include "core/base/svg.h"
 
@@ -43,7 +46,8 @@ std::vector<Curve> curves_of(const std::vector<BenchRow>& rows) {
   std::vector<Curve> out;
   for (const BenchRow& r : rows) {
     if (r.axis.empty() || !r.skipped.empty()) continue;
-    auto it = std::find_if(out.begin(), out.end(), [&](const Curve& c) { return c.axis == r.axis && c.name == r.curve; });
+    auto it = std::find_if(out.begin(), out.end(),
+                           [&](const Curve& c) { return c.axis == r.axis && c.name == r.curve; });
     if (it == out.end()) it = out.insert(out.end(), {r.axis, r.curve, {}});
     it->rows.push_back(&r);
   }
@@ -72,34 +76,43 @@ std::string figure(const Chart& chart) {
 }
 
 std::string charts_of(const Curve& c) {
-  const Chart speed{.title = c.name + " by " + x_label(c.axis),
-                    .x_label = x_label(c.axis),
-                    .y_label = "tokens per second",
-                    .series = {series(c, "predicted", 1, false, [](const BenchRow& r) { return r.predicted; }),
-                               series(c, "measured", 0, true, [](const BenchRow& r) { return r.value; })},
-                    .log_x = true,
-                    .log_y = true};
-  const Chart memory{.title = c.name + ", memory by " + x_label(c.axis),
-                     .x_label = x_label(c.axis),
-                     .y_label = "bytes",
-                     .series = {series(c, "planned", 1, false, [](const BenchRow& r) { return static_cast<double>(r.planned_bytes); }),
-                                series(c, "peak", 2, true, [](const BenchRow& r) { return static_cast<double>(r.peak_bytes); })},
-                     .log_x = true,
-                     .log_y = true};
-  return figure(speed) + figure(memory);
+  const Chart speed{
+      .title = c.name + " by " + x_label(c.axis),
+      .x_label = x_label(c.axis),
+      .y_label = "tokens per second",
+      .series = {series(c, "predicted", 1, false, [](const BenchRow& r) { return r.predicted; }),
+                 series(c, "measured", 0, true, [](const BenchRow& r) { return r.value; })},
+      .log_x = true,
+      .log_y = true};
+  const Chart memory{
+      .title = c.name + ", memory by " + x_label(c.axis),
+      .x_label = x_label(c.axis),
+      .y_label = "bytes",
+      .series = {series(c, "planned", 1, false,
+                        [](const BenchRow& r) { return static_cast<double>(r.planned_bytes); }),
+                 series(c, "peak", 2, true,
+                        [](const BenchRow& r) { return static_cast<double>(r.peak_bytes); })},
+      .log_x = true,
+      .log_y = true};
+  // A prompt and what is decoded after it are one run, with one peak.
+  return figure(speed) + (c.name.starts_with("prefill") ? "" : figure(memory));
 }
 
-std::string cell(double value, int digits = 4) { return value > 0 ? short_number(value, digits) : "-"; }
+std::string cell(double value, int digits = 4) {
+  return value > 0 ? short_number(value, digits) : "-";
+}
 
 std::string table_of(const std::vector<BenchRow>& rows) {
-  std::string out = "<table>\n<tr><th>case</th><th>value</th><th>unit</th><th>limit</th><th>predicted</th>"
-                    "<th>ratio</th><th>planned bytes</th><th>peak bytes</th></tr>\n";
+  std::string out =
+      "<table>\n<tr><th>case</th><th>value</th><th>unit</th><th>limit</th><th>predicted</th>"
+      "<th>ratio</th><th>planned bytes</th><th>peak bytes</th></tr>\n";
   for (const BenchRow& r : rows)
-    out += fmt::format("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
-                       html_text(r.name), r.skipped.empty() ? cell(r.value) : html_text("skipped: " + r.skipped),
-                       html_text(r.unit), cell(r.limit), cell(r.predicted),
-                       cell(r.predicted > 0 ? r.value / r.predicted : 0, 3), cell(static_cast<double>(r.planned_bytes)),
-                       cell(static_cast<double>(r.peak_bytes)));
+    out += fmt::format(
+        "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+        html_text(r.name), r.skipped.empty() ? cell(r.value) : html_text("skipped: " + r.skipped),
+        html_text(r.unit), cell(r.limit), cell(r.predicted),
+        cell(r.predicted > 0 ? r.value / r.predicted : 0, 3), cell(static_cast<double>(r.planned_bytes)),
+        cell(static_cast<double>(r.peak_bytes)));
   return out + "</table>\n";
 }
 
@@ -109,7 +122,8 @@ std::string sweep_page(const std::vector<BenchRow>& rows, const std::string& sub
   std::string charts, axis;
   for (const Curve& c : curves_of(rows)) {
     if (c.axis != axis) {
-      charts += fmt::format("{}<h2>{}</h2>\n<div class=\"charts\">\n", axis.empty() ? "" : "</div>\n", html_text(x_label(c.axis)));
+      charts += fmt::format("{}<h2>{}</h2>\n<div class=\"charts\">\n", axis.empty() ? "" : "</div>\n",
+                            html_text(x_label(c.axis)));
       axis = c.axis;
     }
     charts += charts_of(c);
@@ -117,7 +131,8 @@ std::string sweep_page(const std::vector<BenchRow>& rows, const std::string& sub
   if (!axis.empty()) charts += "</div>\n";
   return fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<meta name=\"viewport\" "
-      "content=\"width=device-width, initial-scale=1\"/>\n<title>How cost grows</title>\n<style>{}</style>\n</head>\n"
+      "content=\"width=device-width, initial-scale=1\"/>\n<title>How cost "
+      "grows</title>\n<style>{}</style>\n</head>\n"
       "<body>\n<h1>How cost grows</h1>\n<p>{}</p>\n<p>{}</p>\n{}<h2>Every row</h2>\n{}</body>\n</html>\n",
       kStyle, html_text(subtitle), html_text(kText), charts, table_of(rows));
 }

@@ -14,7 +14,9 @@ namespace llmctl {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 }  // namespace
 
@@ -44,7 +46,8 @@ double Stepper::step() {
 
 GenerationRequest request_of(int64_t prompt, int tokens, int64_t salt) {
   GenerationRequest r;
-  for (int64_t i = 0; i < prompt; ++i) r.prompt.push_back(static_cast<int32_t>((salt * 131 + i * 37) % 1999 + 3));
+  for (int64_t i = 0; i < prompt; ++i)
+    r.prompt.push_back(static_cast<int32_t>((salt * 131 + i * 37) % 1999 + 3));
   r.sampling.temperature = 0;
   r.sampling.max_tokens = tokens;
   r.sampling.ignore_eos = true;

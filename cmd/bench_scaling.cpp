@@ -10,8 +10,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "cmd/bench_cost.h"
-#include "cmd/bench_runs.h"
+#include "cmd/bench_predict.h"
 #include "core/base/signal.h"
 #include "parallel/plan.h"
 
@@ -19,31 +18,25 @@ namespace llmctl {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-constexpr int kRuns = 3;                   // of the calibrating measurement
-constexpr double kLong = 10, kMost = 300;  // seconds
-constexpr double kPiece = 256;             // tokens of a prompt in one pass (EngineOptions::step_tokens)
-
-// Seconds of an op without work: threads are woken, meet and part.
-double empty_op(const kn::Exec& exec) {
-  constexpr int kOps = 1000;
-  std::vector<double> seconds;
-  for (int i = 0; i < 5; ++i) {
-    const auto start = Clock::now();
-    for (int op = 0; op < kOps; ++op) kn::parallel_for(exec, 2 * exec.pool->threads(), [](int64_t) {});
-    seconds.push_back(seconds_since(start) / kOps);
-  }
-  return median_of(std::move(seconds));
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
 }
+
+constexpr double kLong = 10, kMost = 300, kMostQuick = 20;  // seconds
 
 // What a point is called and where it lies.
 struct Place {
   std::string axis;
   double at = 0;
   std::string text;  // "context 4096"
-  BenchRow row(const std::string& curve, const std::string& what) const {
-    return {.name = fmt::format("{}: {} {}", text, curve, what), .unit = "tokens/s", .axis = axis, .curve = curve, .at = at};
+  BenchRow row(const std::string& curve, const std::string& what, double tokens, const Prediction& p) const {
+    return {.name = fmt::format("{}: {} {}", text, curve, what),
+            .unit = "tokens/s",
+            .limit = tokens / p.limit,
+            .axis = axis,
+            .curve = curve,
+            .at = at,
+            .predicted = tokens / p.seconds};
   }
 };
 
@@ -51,6 +44,7 @@ struct Generation {
   int clients;
   int64_t prompt;
   int tokens;
+  int64_t context() const { return prompt + tokens + 2; }
 };
 
 // f() until it has run three times after the first, or for kLong seconds.
@@ -63,43 +57,40 @@ void repeat(const std::function<void()>& f, const std::function<void()>& forget_
   for (int i = 0; i < 3 && seconds_since(start) < kLong; ++i) f();
 }
 
-KindSeconds medians(const std::vector<KindSeconds>& runs) {
-  KindSeconds out;
-  for (size_t k = 0; k < out.values.size(); ++k) {
-    std::vector<double> seconds;
-    for (const KindSeconds& r : runs) seconds.push_back(r.values[k]);
-    out.values[k] = median_of(std::move(seconds));
-  }
-  return out;
+std::string too_long(int64_t tokens, const ModelSpec& model) {
+  return tokens > model.config.positions ? fmt::format("the model has {} positions", model.config.positions)
+                                         : "";
 }
 
 class Sweep {
  public:
-  explicit Sweep(Bench& bench) : bench_(bench), quick_(bench.quick) {}
+  explicit Sweep(Bench& bench) : bench_(bench), quick_(bench.quick), predictor_(bench) {
+    predictor_.calibrate_on({quick_ ? "10M" : "124M", sequences(), seq(), decoded(), trains(), storages()});
+  }
   void run(const std::string& axis) {
     if (axis == "params") params();
     if (axis == "context") context();
     if (axis == "threads") threads();
     if (axis == "batch") batch();
   }
-  void calibrate_all();
 
  private:
   void params();
   void context();
   void threads();
   void batch();
-  void calibrate_training(const std::string& size);
-  void calibrate_generation(const std::string& size, const Storage& storage);
-  void add_rates(const std::string& phase, const Shares& shares, const Probes& probes, std::initializer_list<WorkKind> kinds);
   // `machine` has the threads of the point; rows go to bench_.
   void train(Bench& machine, const Place& place, const std::string& size, int64_t sequences, int64_t seq);
-  void generate(Bench& machine, const Place& place, const std::string& size, const Generation& g, bool prefill);
-  void generate(Bench& machine, const Place& place, const std::string& size, const Generation& g, bool prefill,
-                const Storage& storage);
-  Probes probes(Bench& machine, DType products, double working_set);
+  void generate(Bench& machine, const Place& place, const std::string& size, const Generation& g,
+                bool prefill) {
+    for (const Storage& s : storages()) generate(machine, place, size, g, prefill, s);
+  }
+  void generate(Bench& machine, const Place& place, const std::string& size, const Generation& g,
+                bool prefill, const Storage& storage);
+  void run_generation(Bench& machine, const ModelSpec& model, const Storage& storage, const Generation& g,
+                      int64_t keys, std::vector<BenchRow> rows);
   void finish(BenchRow row, double value);
-  bool skip(std::vector<BenchRow> rows, int64_t bytes, double seconds, const std::string& other = "");
+  bool skip(const std::vector<BenchRow>& rows, double seconds, std::string why);
 
   std::vector<Storage> storages() const {  // bf16 unless others are asked for
     std::vector<Storage> out;
@@ -117,89 +108,8 @@ class Sweep {
 
   Bench& bench_;
   const bool quick_;
-  std::map<int, double> op_seconds_;  // by threads
-  Shares training_;
-  std::map<std::string, Shares> generation_;  // by storage
+  Predictor predictor_;
 };
-
-Probes Sweep::probes(Bench& machine, DType products, double working_set) {
-  double& op = op_seconds_[machine.exec.pool->threads()];
-  if (op == 0) op = empty_op(machine.exec);
-  return {machine.peak(products), machine.peak(DType::bf16), machine.bandwidth(working_set), op};
-}
-
-// ---------------------------------------------------------------- the calibrating measurement
-void Sweep::add_rates(const std::string& phase, const Shares& shares, const Probes& probes,
-                      std::initializer_list<WorkKind> kinds) {
-  for (WorkKind kind : kinds) {
-    const Share& s = shares[kind];
-    const double peak = kind == WorkKind::products || kind == WorkKind::gradients ? probes.products : probes.flops;
-    if (s.flops != 1)
-      bench_.add(fmt::format("rate: {}, {}", phase, name_of(kind)), s.flops * peak / 1e9, "GFLOP/s", peak / 1e9);
-    if (s.bytes != 1)
-      bench_.add(fmt::format("rate: {}, {}", phase, name_of(kind)), s.bytes * probes.bytes / 1e9, "GB/s", probes.bytes / 1e9);
-  }
-}
-
-void Sweep::calibrate_training(const std::string& size) {
-  OpTimes times;
-  kn::Exec traced = bench_.exec;
-  traced.trace = &times;
-  Stepper s(step_config(sequences(), seq(), 1, true), spec(size, Purpose::training), traced);
-  s.step();
-  std::vector<KindSeconds> runs;
-  for (int i = 0; i < kRuns; ++i) {
-    times = {};
-    const double wall = s.step();
-    runs.push_back(kind_seconds(times, wall, WorkKind::activations));
-  }
-  const KindSeconds measured = medians(runs);
-  const ModelSpec& m = s.trainer.model().spec();
-  const Probes p = probes(bench_, DType::bf16, 1e18);
-  calibrate(training_, training_cost(cost_shape(m.config, m.table()), static_cast<double>(sequences()), static_cast<double>(seq())),
-            measured, p);
-  using enum WorkKind;
-  add_rates("training", training_, p, {products, gradients, attention, attention_backward, loss, optimiser, activations});
-}
-
-void Sweep::calibrate_generation(const std::string& size, const Storage& storage) {
-  OpTimes times, first;
-  kn::Exec traced = bench_.exec;
-  traced.trace = &times;
-  const int64_t prompt = 2 * seq();
-  const int tokens = decoded();
-  const auto model = made_up_model(spec(size, Purpose::inference), storage.bits, prompt + tokens + 2, bench_.exec);
-  const auto engine = make_engine(*model, {.context = prompt + tokens + 2, .max_batch = 1}, traced);
-  using enum WorkKind;
-  std::vector<KindSeconds> prompts, steps;
-  for (int i = 0; i <= kRuns; ++i) {
-    times = {};
-    const CrowdResult r = run_crowd(*engine, 1, prompt, tokens, i, [&] {
-      first = times;
-      times = {};
-    });
-    if (i == 0) continue;  // to warm up
-    prompts.push_back(kind_seconds(first, r.first_seconds, sampling));
-    prompts.back()[sampling] = 0;  // of many tokens, below
-    steps.push_back(kind_seconds(times, tokens / r.tokens_per_second, sampling));
-    steps.back()[activations] = 0;  // hardly any in one row
-    for (double& seconds : steps.back().values) seconds /= tokens;
-  }
-  const ModelSpec& m = model->spec();
-  const CostShape shape = cost_shape(m.config, m.table(), decode_bytes(*model));
-  const Probes p = probes(bench_, storage.products(), shape.weight_bytes);
-  Shares& shares = generation_[storage.name];
-  calibrate(shares, prefill_cost(shape, static_cast<double>(prompt), kPiece), medians(prompts), p);
-  calibrate(shares, decode_cost(shape, 1, static_cast<double>(prompt) + tokens / 2.0), medians(steps), p);
-  add_rates("inference " + std::string(storage.name), shares, p, {products, attention, activations, sampling});
-}
-
-void Sweep::calibrate_all() {
-  const std::string size = quick_ ? "10M" : "124M";
-  bench_.log.line("calibrating on " + size);
-  if (trains()) calibrate_training(size);
-  for (const Storage& s : storages()) calibrate_generation(size, s);
-}
 
 // ---------------------------------------------------------------- a point
 void Sweep::finish(BenchRow row, double value) {
@@ -208,14 +118,15 @@ void Sweep::finish(BenchRow row, double value) {
   bench_.add(std::move(row));
 }
 
-bool Sweep::skip(std::vector<BenchRow> rows, int64_t bytes, double seconds, const std::string& other) {
-  const int64_t available = available_bytes();
-  std::string why = other;
+// Rows that will not run say why.
+bool Sweep::skip(const std::vector<BenchRow>& rows, double seconds, std::string why) {
+  const int64_t available = available_bytes(), bytes = rows.front().planned_bytes;
   if (why.empty() && available > 0 && bytes > available)
     why = fmt::format("{} planned, {} available", human_bytes(bytes), human_bytes(available));
-  if (why.empty() && seconds > kMost) why = fmt::format("{:.0f} s predicted", seconds);
+  if (why.empty() && seconds > (quick_ ? kMostQuick : kMost))
+    why = fmt::format("{:.0f} s predicted", seconds);
   if (why.empty()) return false;
-  for (BenchRow& row : rows) {
+  for (BenchRow row : rows) {
     row.skipped = why;
     bench_.log.line(row.name + ": skipped, " + why);
     bench_.add(std::move(row));
@@ -223,26 +134,22 @@ bool Sweep::skip(std::vector<BenchRow> rows, int64_t bytes, double seconds, cons
   return true;
 }
 
-void Sweep::train(Bench& machine, const Place& place, const std::string& size, int64_t sequences, int64_t seq) {
+void Sweep::train(Bench& machine, const Place& place, const std::string& size, int64_t sequences,
+                  int64_t seq) {
   if (!trains()) return;
   stop_if_interrupted("bench");
   const ModelSpec model = spec(size, Purpose::training);
   const TrainConfig config = step_config(sequences, seq, 1, true);
-  BenchRow row = place.row("train", fmt::format("{} bf16, {} x {}", size, sequences, seq));
-  if (seq > model.config.positions) {
-    skip({row}, 0, 0, fmt::format("{} has {} positions", size, model.config.positions));
-    return;
-  }
-  std::vector<MemoryLine> lines = plan_here(config, model, machine.exec);
-  std::erase_if(lines, [](const MemoryLine& l) { return l.what == "checkpoint buffer"; });
+  const std::string why = too_long(seq, model);
+  std::vector<MemoryLine> lines;
+  if (why.empty()) lines = plan_here(config, model, machine.exec);
+  std::erase_if(lines, [](const MemoryLine& l) { return l.what == "checkpoint buffer"; });  // none is written
+  const auto bytes = static_cast<double>(total_bytes(lines)), tokens = static_cast<double>(sequences * seq);
+  const Prediction p = predictor_.training(machine, cost_shape(model.config, model.table()),
+                                           static_cast<double>(sequences), static_cast<double>(seq), bytes);
+  BenchRow row = place.row("train", fmt::format("{} bf16, {} x {}", size, sequences, seq), tokens, p);
   row.planned_bytes = total_bytes(lines);
-  const Cost cost = training_cost(cost_shape(model.config, model.table()), static_cast<double>(sequences), static_cast<double>(seq));
-  const Probes p = probes(machine, DType::bf16, static_cast<double>(row.planned_bytes));
-  const auto tokens = static_cast<double>(sequences * seq);
-  const double predicted = seconds_of(cost, p, training_);
-  row.predicted = tokens / predicted;
-  row.limit = tokens / seconds_of(cost, p, Shares{});
-  if (skip({row}, row.planned_bytes, predicted)) return;
+  if (skip({row}, p.seconds, why)) return;
   const bool counted = reset_peak_resident();
   Stepper s(config, model, machine.exec);
   std::vector<double> seconds;
@@ -251,48 +158,13 @@ void Sweep::train(Bench& machine, const Place& place, const std::string& size, i
   finish(std::move(row), tokens / median_of(seconds));
 }
 
-void Sweep::generate(Bench& machine, const Place& place, const std::string& size, const Generation& g, bool prefill) {
-  for (const Storage& s : storages()) generate(machine, place, size, g, prefill, s);
-}
-
-void Sweep::generate(Bench& machine, const Place& place, const std::string& size, const Generation& g, bool prefill,
-                     const Storage& storage) {
-  stop_if_interrupted("bench");
-  const ModelSpec model_spec = spec(size, Purpose::inference);
-  const DecoderConfig& c = model_spec.config;
-  const int64_t context = g.prompt + g.tokens + 2;
-  BenchRow first = place.row(fmt::format("prefill {}", storage.name), fmt::format("{}, {} tokens", size, g.prompt));
-  BenchRow next = place.row(fmt::format("decode {}", storage.name),
-                            fmt::format("{}, {} at depth {}", size, g.clients, g.prompt));
-  std::vector<BenchRow> both = {next};
-  if (prefill) both.insert(both.begin(), first);
-  if (context > c.positions) {
-    skip(both, 0, 0, fmt::format("{} has {} positions", size, c.positions));
-    return;
-  }
-  const int64_t page = 2 * c.layers * c.kv_heads * kn::kv_page_elements(DType::bf16, c.head_dim) * 2;
-  const int64_t keys = g.clients * ((context + kn::kPageTokens - 1) / kn::kPageTokens) * page;
-  const int64_t base = resident_bytes();
-  const int64_t rough = base + keys + made_up_bytes(model_spec, storage.bits, context, machine.exec);
-  CostShape shape = cost_shape(c, model_spec.table());
-  if (storage.bits != 0) shape.weight_bytes *= storage.bits / 16.0 + 1.0 / 32;  // scales of groups of 64
-  const double depth = static_cast<double>(g.prompt) + g.tokens / 2.0;
-  const Probes p = probes(machine, storage.products(), shape.weight_bytes + static_cast<double>(keys));
-  const Cost prompt_cost = prefill_cost(shape, static_cast<double>(g.prompt), kPiece), token_cost = decode_cost(shape, g.clients, depth);
-  const Shares& shares = generation_[storage.name];
-  const double prompt_seconds = seconds_of(prompt_cost, p, shares), token_seconds = seconds_of(token_cost, p, shares);
-  first.predicted = static_cast<double>(g.prompt) / prompt_seconds;
-  first.limit = static_cast<double>(g.prompt) / seconds_of(prompt_cost, p, Shares{});
-  next.predicted = g.clients / token_seconds;
-  next.limit = g.clients / seconds_of(token_cost, p, Shares{});
-  for (BenchRow& row : both) {
-    row.planned_bytes = rough;
-    row.predicted = row.curve == first.curve ? first.predicted : next.predicted;
-  }
-  if (skip(both, rough, g.clients * prompt_seconds + g.tokens * token_seconds)) return;
+// Rows: decode alone, or prefill and decode.
+void Sweep::run_generation(Bench& machine, const ModelSpec& model_spec, const Storage& storage,
+                           const Generation& g, int64_t keys, std::vector<BenchRow> rows) {
+  const int64_t base = resident_bytes(), context = g.context();
   const auto model = made_up_model(model_spec, storage.bits, context, machine.exec);
-  const auto engine = make_engine(*model, {.context = context, .max_batch = g.clients, .kv_bytes = keys}, machine.exec);
-  first.planned_bytes = next.planned_bytes = base + model->bytes() + engine->stats().bytes;
+  const auto engine =
+      make_engine(*model, {.context = context, .max_batch = g.clients, .kv_bytes = keys}, machine.exec);
   const bool counted = reset_peak_resident();
   std::vector<double> prompts, rates;
   int64_t salt = 0;
@@ -303,9 +175,42 @@ void Sweep::generate(Bench& machine, const Place& place, const std::string& size
         rates.push_back(r.tokens_per_second);
       },
       [&] { prompts.clear(), rates.clear(); });
-  if (counted) first.peak_bytes = next.peak_bytes = peak_resident_bytes();
-  if (prefill) finish(std::move(first), static_cast<double>(g.prompt) / median_of(prompts));
-  finish(std::move(next), median_of(rates));
+  for (BenchRow& row : rows) {
+    row.planned_bytes = base + model->bytes() + engine->stats().bytes;
+    if (counted) row.peak_bytes = peak_resident_bytes();
+  }
+  if (rows.size() == 2) finish(rows.front(), static_cast<double>(g.prompt) / median_of(prompts));
+  finish(rows.back(), median_of(rates));
+}
+
+void Sweep::generate(Bench& machine, const Place& place, const std::string& size, const Generation& g,
+                     bool prefill, const Storage& storage) {
+  stop_if_interrupted("bench");
+  const ModelSpec model = spec(size, Purpose::inference);
+  const DecoderConfig& c = model.config;
+  CostShape shape = cost_shape(c, model.table());
+  if (storage.bits != 0) shape.weight_bytes *= storage.bits / 16.0 + 1.0 / 32;  // scales of groups of 64
+  const int64_t keys = (g.context() + kn::kPageTokens - 1) / kn::kPageTokens * g.clients * 2 * c.layers *
+                       c.kv_heads * kn::kv_page_elements(DType::bf16, c.head_dim) * kn::size_of(DType::bf16);
+  const double working_set = shape.weight_bytes + static_cast<double>(keys);
+  const Prediction first =
+      predictor_.prefill(machine, shape, storage, static_cast<double>(g.prompt), working_set);
+  const Prediction next = predictor_.decode(machine, shape, storage, g.clients,
+                                            static_cast<double>(g.prompt) + g.tokens / 2.0, working_set);
+  std::vector<BenchRow> rows;
+  if (prefill)
+    rows.push_back(place.row(fmt::format("prefill {}", storage.name),
+                             fmt::format("{}, {} tokens", size, g.prompt), static_cast<double>(g.prompt),
+                             first));
+  rows.push_back(place.row(fmt::format("decode {}", storage.name),
+                           fmt::format("{}, {} at depth {}", size, g.clients, g.prompt), g.clients, next));
+  std::string why = too_long(g.context(), model);
+  const int64_t bytes =
+      why.empty() ? resident_bytes() + keys + made_up_bytes(model, storage.bits, g.context(), machine.exec)
+                  : 0;
+  for (BenchRow& row : rows) row.planned_bytes = bytes;
+  if (!skip(rows, g.clients * first.seconds + g.tokens * next.seconds, why))
+    run_generation(machine, model, storage, g, keys, std::move(rows));
 }
 
 // ---------------------------------------------------------------- the axes
@@ -360,8 +265,8 @@ void Sweep::batch() {
 
 void bench_scaling(Bench& bench) {
   Sweep sweep(bench);
-  sweep.calibrate_all();
-  for (const std::string& axis : bench.options.axes.empty() ? kBenchAxes : bench.options.axes) sweep.run(axis);
+  for (const std::string& axis : bench.options.axes.empty() ? kBenchAxes : bench.options.axes)
+    sweep.run(axis);
 }
 
 }  // namespace llmctl

@@ -12,13 +12,21 @@ namespace {
 
 // D 64, 2 layers, 4 heads of 16, 2 key heads, MLP 96, vocabulary 100, untied.
 ModelSpec tiny(bool tied = false) {
-  return make_model_spec({{"architectures", {"LlamaForCausalLM"}}, {"hidden_size", 64}, {"intermediate_size", 96},
-                          {"num_hidden_layers", 2}, {"num_attention_heads", 4}, {"num_key_value_heads", 2},
-                          {"vocab_size", 100}, {"max_position_embeddings", 256}, {"tie_word_embeddings", tied}},
+  return make_model_spec({{"architectures", {"LlamaForCausalLM"}},
+                          {"hidden_size", 64},
+                          {"intermediate_size", 96},
+                          {"num_hidden_layers", 2},
+                          {"num_attention_heads", 4},
+                          {"num_key_value_heads", 2},
+                          {"vocab_size", 100},
+                          {"max_position_embeddings", 256},
+                          {"tie_word_embeddings", tied}},
                          DType::bf16, "[test]");
 }
 
-CostShape shape_of(const ModelSpec& spec) { return cost_shape(spec.config, spec.table()); }
+CostShape shape_of(const ModelSpec& spec) {
+  return cost_shape(spec.config, spec.table());
+}
 
 // Q 64 x 64, K and V 32 x 64, output 64 x 64, gate and up 96 x 64, down 64 x 96.
 constexpr double kBlock = 64 * 64 + 2 * 32 * 64 + 64 * 64 + 2 * 96 * 64 + 64 * 96;
@@ -44,7 +52,7 @@ TEST_CASE("a training step of 3 x 8 tokens, counted by hand", "[bench]") {
   const Cost c = training_cost(shape_of(tiny()), 3, 8);
   CHECK(c[products].flops == 4 * 24 * (2 * kBlock + kHead));
   CHECK(c[gradients].flops == 2 * 24 * (2 * kBlock + kHead));
-  CHECK(c[attention].flops == 3 * 2 * 2.0 * 8 * 8 * 64);           // sequences, layers, products
+  CHECK(c[attention].flops == 3 * 2 * 2.0 * 8 * 8 * 64);  // sequences, layers, products
   CHECK(c[attention_backward].flops == 3 * 2 * 5.0 * 8 * 8 * 64);
   CHECK(c[loss].bytes == 16 * 24 * 100);
   CHECK(c[optimiser].bytes == 36 * (2 * (kBlock + 128) + 64 + 2 * kHead));
@@ -71,9 +79,9 @@ TEST_CASE("a prefill in pieces and a decoding step, counted by hand", "[bench]")
 TEST_CASE("a kind takes the longer of its arithmetic and its memory, and its ops", "[bench]") {
   const Probes probes{.products = 1000, .flops = 500, .bytes = 100, .op_seconds = 0.25};
   using enum WorkKind;
-  CHECK(seconds_of(Work{2000, 100, 0}, products, probes, {}) == 2);       // 2 and 1
-  CHECK(seconds_of(Work{2000, 300, 0}, products, probes, {}) == 3);       // 2 and 3
-  CHECK(seconds_of(Work{2000, 100, 4}, attention, probes, {}) == 5);      // 4 and 1, four ops
+  CHECK(seconds_of(Work{2000, 100, 0}, products, probes, {}) == 2);        // 2 and 1
+  CHECK(seconds_of(Work{2000, 300, 0}, products, probes, {}) == 3);        // 2 and 3
+  CHECK(seconds_of(Work{2000, 100, 4}, attention, probes, {}) == 5);       // 4 and 1, four ops
   CHECK(seconds_of(Work{2000, 100, 0}, products, probes, {0.5, 1}) == 4);  // at half the rate
   Cost c;
   c[products] = {2000, 100, 0};
@@ -114,9 +122,21 @@ TEST_CASE("the seconds of ops go to their kinds, the rest to the one named", "[b
 TEST_CASE("the page of a sweep draws every curve and lists what was left out", "[bench]") {
   std::vector<BenchRow> rows;
   for (double at : {256.0, 1024.0, 4096.0})
-    rows.push_back({.name = "context", .value = 1e6 / at, .unit = "tokens/s", .limit = 2e6 / at, .axis = "context",
-                    .curve = "train", .at = at, .predicted = 9e5 / at, .planned_bytes = 1000, .peak_bytes = 990});
-  rows.push_back({.name = "params 9B", .unit = "tokens/s", .axis = "params", .curve = "train", .at = 9e9,
+    rows.push_back({.name = "context",
+                    .value = 1e6 / at,
+                    .unit = "tokens/s",
+                    .limit = 2e6 / at,
+                    .axis = "context",
+                    .curve = "train",
+                    .at = at,
+                    .predicted = 9e5 / at,
+                    .planned_bytes = 1000,
+                    .peak_bytes = 990});
+  rows.push_back({.name = "params 9B",
+                  .unit = "tokens/s",
+                  .axis = "params",
+                  .curve = "train",
+                  .at = 9e9,
                   .skipped = "needs <more>"});
   const std::string page = sweep_page(rows, "a test");
   auto count = [&](const std::string& part) {

@@ -3,8 +3,8 @@
 // for it from the probes and one calibrating measurement, and its memory beside the plan.
 //
 // A point runs once to warm up and three times more (medians); one that takes longer than kLong runs once.
-// What does not fit in the memory that is available, or is predicted to take longer than kMost, is a row
-// that says so.
+// What does not fit in nine tenths of the memory that is available, or is predicted to take longer than
+// kMost, is a row that says so.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -120,8 +120,9 @@ void Sweep::finish(BenchRow row, double value) {
 
 // Rows that will not run say why.
 bool Sweep::skip(const std::vector<BenchRow>& rows, double seconds, std::string why) {
+  // A tenth is left to the rest of the machine.
   const int64_t available = available_bytes(), bytes = rows.front().planned_bytes;
-  if (why.empty() && available > 0 && bytes > available)
+  if (why.empty() && available > 0 && bytes > available / 10 * 9)
     why = fmt::format("{} planned, {} available", human_bytes(bytes), human_bytes(available));
   if (why.empty() && seconds > (quick_ ? kMostQuick : kMost))
     why = fmt::format("{:.0f} s predicted", seconds);

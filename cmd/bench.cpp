@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "cmd/commands.h"
+#include "core/base/file.h"
 #include "core/base/signal.h"
 #include "core/train/run.h"
 #include "data/bpe_train.h"
@@ -31,7 +32,7 @@ struct Suite {
 };
 constexpr Suite kSuites[] = {{"gemm", bench_gemm},         {"attention", bench_attention}, {"train", bench_train},
                              {"prefill", bench_prefill},   {"decode", bench_decode},       {"tokenize", bench_tokenize},
-                             {"numerics", bench_numerics}, {"serve", bench_serve}};
+                             {"numerics", bench_numerics}, {"serve", bench_serve},         {"scaling", bench_scaling}};
 
 // Eight chains, so that loads and not the sum's latency set the pace.
 uint64_t read_all(const uint64_t* p, int64_t n) {
@@ -41,9 +42,10 @@ uint64_t read_all(const uint64_t* p, int64_t n) {
   return sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7];
 }
 
-double measure_bandwidth(const kn::Exec& exec) {
+// Every thread reads `each` bytes of its own, as often as makes 128 MiB.
+double measure_bandwidth(const kn::Exec& exec, int64_t each) {
   Arena arena("bandwidth");
-  const int64_t tasks = exec.pool->threads(), each = int64_t{128} << 20;
+  const int64_t tasks = exec.pool->threads(), times = (int64_t{128} << 20) / each;
   View buffer;
   for (bool planned : {false, true}) {
     buffer = arena.take(DType::u8, {tasks, each});
@@ -57,23 +59,61 @@ double measure_bandwidth(const kn::Exec& exec) {
   double best = 0;
   for (int attempt = 0; attempt < 5; ++attempt) {
     const auto start = Clock::now();
-    kn::parallel_for(exec, tasks, [&](int64_t t) {
-      sums[static_cast<size_t>(8 * t)] += read_all(buffer.as<uint64_t>() + t * each / 8, each / 8);
-    });
-    best = std::max(best, static_cast<double>(tasks * each) / seconds_since(start));
+    for (int64_t again = 0; again < times; ++again)
+      kn::parallel_for(exec, tasks, [&](int64_t t) {
+        sums[static_cast<size_t>(8 * t)] += read_all(buffer.as<uint64_t>() + t * each / 8, each / 8);
+      });
+    best = std::max(best, static_cast<double>(times * tasks * each) / seconds_since(start));
   }
   check(sums[0] != 0, Code::bug, "[bench] nothing was read");
   return best;
 }
 
+std::string amount(double value, const char* format, double scale = 1) {
+  return value > 0 ? fmt::format(fmt::runtime(format), value * scale) : "-";
+}
+
+// What a sweep says beside its values.
+std::string sweep_columns(const BenchRow& r) {
+  if (!r.skipped.empty()) return "  skipped: " + r.skipped;
+  if (r.predicted == 0) return "";
+  return fmt::format(" {:>10} {:>8.2f} {:>12} {:>12}", amount(r.predicted, "{:.4g}"), r.value / r.predicted,
+                     amount(static_cast<double>(r.planned_bytes), "{:.0f} MB", 1e-6),
+                     amount(static_cast<double>(r.peak_bytes), "{:.0f} MB", 1e-6));
+}
+
 std::string text_of(const std::vector<BenchRow>& rows) {
-  std::string text = fmt::format("{:<52} {:>12} {:>12} {:<12} {:>8}\n", "case", "value", "limit", "unit", "of limit");
+  size_t width = 52;
+  for (const BenchRow& r : rows) width = std::max(width, r.name.size());
+  std::string text = fmt::format("{:<{}} {:>12} {:>12} {:<12} {:>8}", "case", width, "value", "limit", "unit", "of limit");
+  if (std::any_of(rows.begin(), rows.end(), [](const BenchRow& r) { return r.predicted > 0; }))
+    text += fmt::format(" {:>10} {:>8} {:>12} {:>12}", "predicted", "ratio", "planned", "peak");
   for (const BenchRow& r : rows)
-    text += fmt::format("{:<52} {:>12.4g} {:>12} {:<12} {:>8}\n", r.name, r.value,
-                        r.limit > 0 ? fmt::format("{:.4g}", r.limit) : "-", r.unit,
-                        r.limit > 0 ? fmt::format("{:.1f} %", 100 * r.value / r.limit) : "-");
-  text.pop_back();
+    text += fmt::format("\n{:<{}} {:>12} {:>12} {:<12} {:>8}{}", r.name, width, amount(r.value, "{:.4g}"),
+                        amount(r.limit, "{:.4g}"), r.unit,
+                        r.limit > 0 && r.value > 0 ? fmt::format("{:.1f} %", 100 * r.value / r.limit) : "-",
+                        sweep_columns(r));
   return text;
+}
+
+Json number_or_null(double value) { return value > 0 ? Json(value) : Json(nullptr); }
+
+Json json_of(const BenchRow& r) {
+  Json row = {{"case", r.name},
+              {"value", r.skipped.empty() ? Json(r.value) : Json(nullptr)},
+              {"unit", r.unit},
+              {"limit", number_or_null(r.limit)},
+              {"of_limit", number_or_null(r.limit > 0 ? r.value / r.limit : 0)}};
+  if (!r.skipped.empty()) row["skipped"] = r.skipped;
+  if (r.axis.empty()) return row;
+  row["axis"] = r.axis;
+  row["curve"] = r.curve;
+  row["at"] = r.at;
+  row["predicted"] = number_or_null(r.predicted);
+  row["of_predicted"] = number_or_null(r.predicted > 0 ? r.value / r.predicted : 0);
+  row["planned_bytes"] = r.planned_bytes;
+  row["peak_bytes"] = r.peak_bytes > 0 ? Json(r.peak_bytes) : Json(nullptr);
+  return row;
 }
 
 double peak_rss_mb() {
@@ -102,6 +142,10 @@ int bench(const std::vector<std::string>& suites, const BenchOptions& options, C
   if (::getloadavg(&load, 1) == 1 && load > 0.5 * usable_cpus())
     common.log.warning(
         fmt::format("the machine is busy (load {:.1f}): figures and limits will be low and uneven", load));
+  const bool sweeps = std::find(suites.begin(), suites.end(), "scaling") != suites.end();
+  check(sweeps || options.report.empty(), Code::usage, "[bench] --report is a page of the suite scaling: name it too");
+  std::unique_ptr<OutputFile> page;  // refused now, not after minutes
+  if (!options.report.empty()) page = std::make_unique<OutputFile>(options.report, options.force);
   Bench b(runtime.exec, common.log, options);
   for (const std::string& name : suites) {
     const auto* suite = std::find_if(std::begin(kSuites), std::end(kSuites), [&](const Suite& s) { return name == s.name; });
@@ -109,12 +153,12 @@ int bench(const std::vector<std::string>& suites, const BenchOptions& options, C
     suite->run(b);
   }
   Json rows = Json::array();
-  for (const BenchRow& r : b.rows())
-    rows.push_back({{"case", r.name},
-                    {"value", r.value},
-                    {"unit", r.unit},
-                    {"limit", r.limit > 0 ? Json(r.limit) : Json(nullptr)},
-                    {"of_limit", r.limit > 0 ? Json(r.value / r.limit) : Json(nullptr)}});
+  for (const BenchRow& r : b.rows()) rows.push_back(json_of(r));
+  if (page) {
+    page->write(sweep_page(b.rows(), fmt::format("{} on {} threads, bf16 order {}", kn::name_of(runtime.exec.isa),
+                                                 runtime.pool->threads(), kn::name_of(options.order))));
+    page->commit();
+  }
   print_result(common,
                {{"rows", rows},
                 {"bf16_order", kn::name_of(options.order)},
@@ -144,9 +188,13 @@ double Bench::peak(DType dtype) {
   return known;
 }
 
-double Bench::bandwidth() {
-  if (bandwidth_ == 0) bandwidth_ = measure_bandwidth(exec);
-  return bandwidth_;
+double Bench::bandwidth(double working_set) {
+  const double each = working_set / exec.pool->threads();
+  int64_t size = int64_t{1} << 20;  // to a power of two between 1 and 128 MiB
+  while (size < int64_t{128} << 20 && static_cast<double>(size) < each) size *= 2;
+  double& known = bandwidth_[size];
+  if (known == 0) known = measure_bandwidth(exec, size);
+  return known;
 }
 
 double Bench::median(const std::function<void()>& f) const {
@@ -217,7 +265,7 @@ void add_bench(CLI::App& app, Common& common) {
   auto shapes = std::make_shared<std::vector<std::string>>();
   std::vector<std::string> names;
   for (const Suite& s : kSuites) names.emplace_back(s.name);
-  app.add_option("SUITE", *suites, "gemm, attention, train, prefill, decode, tokenize, numerics, serve")
+  app.add_option("SUITE", *suites, "gemm, attention, train, prefill, decode, tokenize, numerics, serve, scaling")
       ->required()
       ->check(CLI::IsMember(names));
   app.add_flag("--quick", options->quick, "small shapes, a few seconds a suite");
@@ -225,18 +273,23 @@ void add_bench(CLI::App& app, Common& common) {
       ->check(CLI::Validator([](std::string& s) { return shape_of(s) ? "" : s + " is not MxNxK"; }, "MxNxK"));
   app.add_option("--dtype", options->dtypes, "only f32 or bf16 (gemm), bf16 (models), int8, int4")
       ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}));
-  app.add_option("--bf16-order", options->order, "gemm, attention, train, prefill, decode, serve: pair (default) or amx32")
+  app.add_option("--bf16-order", options->order, "order of bf16 products: pair (default) or amx32")
       ->transform(CLI::CheckedTransformer(std::map<std::string, kn::Bf16Order>{{"pair", kn::Bf16Order::pair},
                                                                                {"amx32", kn::Bf16Order::amx32}}));
-  app.add_option("--model", options->model, "train, prefill, decode, serve: the shape")
+  app.add_option("--model", options->model, "all but gemm, attention, tokenize: the shape")
       ->check(CLI::IsMember(kBenchModels));
-  app.add_option("--batch", options->batch, "train, decode, serve: sequences at a time")
+  app.add_option("--batch", options->batch, "train, decode, numerics, serve, scaling: sequences at a time")
       ->check(CLI::Range(1, 1024));
-  app.add_option("--tokens", options->tokens, "train, prefill, decode, serve: tokens of each")
+  app.add_option("--tokens", options->tokens, "models: tokens of each")
       ->check(CLI::Range(2, 32768));
+  app.add_option("--axis", options->axes, "scaling: only params, context, threads or batch")
+      ->check(CLI::IsMember(kBenchAxes));
+  app.add_option("--report", options->report, "scaling: an HTML page with plots");
+  app.add_flag("--force", options->force, "replace the report");
   examples(app, {"llmctl bench gemm attention", "llmctl bench decode --threads 1 --json",
                  "llmctl bench numerics --quick", "llmctl bench gemm --shape 16x2304x768 --dtype bf16",
-                 "llmctl bench decode --model 1.1B --dtype int8"});
+                 "llmctl bench decode --model 1.1B --dtype int8",
+                 "llmctl bench scaling --axis context batch --report scaling.html"});
   on_run(app, common, [suites, shapes, options, &common] {
     for (const std::string& s : *shapes) options->shapes.push_back(*shape_of(s));
     return bench(*suites, *options, common);

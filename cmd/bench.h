@@ -21,6 +21,12 @@ struct BenchRow {
   double value = 0;
   std::string unit;
   double limit = 0;  // in the same unit; 0: none is known
+  // Of a sweep: which curve this is a point of, where on it, and what a cost model and the planner said.
+  std::string axis, curve;  // "context", "decode int8"
+  double at = 0;            // tokens, parameters, threads or sequences, as the axis says
+  double predicted = 0;     // in the same unit; 0: not predicted
+  int64_t planned_bytes = 0, peak_bytes = 0;  // peak: the most that was resident while it ran; 0: not known
+  std::string skipped;                        // why there is no value
 };
 
 struct GemmShape {
@@ -31,11 +37,14 @@ struct GemmShape {
 struct BenchOptions {
   bool quick = false;               // smaller shapes, fewer repetitions
   std::vector<GemmShape> shapes;    // gemm: these products, in the order of sums that training uses
-  std::vector<std::string> dtypes;  // gemm, prefill, decode, serve: only these
-  std::string model;                // train, prefill, decode, serve: a shape of kBenchModels
+  std::vector<std::string> dtypes;  // gemm, prefill, decode, scaling: only these
+  std::string model;                // a shape of kBenchModels
   kn::Bf16Order order = kn::Bf16Order::pair;  // of products in bf16
-  int64_t batch = 0;                // train, decode, serve: sequences at a time
-  int64_t tokens = 0;               // train, prefill, decode, serve: tokens of each
+  int64_t batch = 0;                // sequences at a time
+  int64_t tokens = 0;               // tokens of each
+  std::vector<std::string> axes;    // scaling: only these
+  std::string report;               // scaling: a page with plots
+  bool force = false;               // replaces it
 
   bool wants(const std::string& dtype) const {
     return dtypes.empty() || std::find(dtypes.begin(), dtypes.end(), dtype) != dtypes.end();
@@ -55,16 +64,18 @@ class Bench {
   const bool quick;
 
   void add(std::string name, double value, std::string unit, double limit);
+  void add(BenchRow row) { rows_.push_back(std::move(row)); }
   const std::vector<BenchRow>& rows() const { return rows_; }
   double peak(DType dtype);  // FLOP/s
-  double bandwidth();        // bytes/s read
+  // bytes/s read: beyond every cache, or of a working set of so many bytes, which caches may hold.
+  double bandwidth(double working_set = 1e18);
   // Seconds of f: the median of some runs after one that warms up. Error{interrupted} after SIGINT.
   double median(const std::function<void()>& f) const;
 
  private:
   std::vector<BenchRow> rows_;
   std::map<DType, double> peak_;
-  double bandwidth_ = 0;
+  std::map<int64_t, double> bandwidth_;  // by the bytes of a thread
 };
 
 double median_of(std::vector<double> values);
@@ -76,13 +87,15 @@ struct Filled {
   View view;
 };
 
-// Shapes that stand for a demo model, a model beyond every cache, GPT-2's size with either kind of
-// block, and TinyLlama's. The 124M ones tie head and embedding in training. For inference the head
-// is a matrix of its own, so that it is quantised as llama.cpp quantises the tied one.
-inline const std::vector<std::string> kBenchModels = {"3M", "30M", "124M", "124M-gpt2", "1.1B"};
+// Shapes that stand for a demo model, small ones, GPT-2's size with either kind of block, TinyLlama's,
+// and sizes between and beyond. Those of 124M and 350M tie head and embedding in training. For
+// inference the head is a matrix of its own, so that it is quantised as llama.cpp quantises the tied one.
+inline const std::vector<std::string> kBenchModels = {"3M", "10M", "30M", "124M", "124M-gpt2", "350M", "1.1B", "1.5B"};
 ModelSpec bench_spec(const std::string& size, DType compute, kn::Bf16Order order, Purpose purpose);
 // An inference model with made-up weights; bits 0, 8 or 4 (groups of 64).
 std::unique_ptr<Model> made_up_model(const ModelSpec& spec, int bits, int64_t context, const kn::Exec& exec);
+// The bytes it holds, before it is made.
+int64_t made_up_bytes(const ModelSpec& spec, int bits, int64_t context, const kn::Exec& exec);
 // Weight bytes that one decoded token reads.
 double decode_bytes(const Model& model);
 
@@ -103,5 +116,11 @@ void bench_decode(Bench& bench);
 void bench_tokenize(Bench& bench);
 void bench_numerics(Bench& bench);
 void bench_serve(Bench& bench);
+void bench_scaling(Bench& bench);
+// The axes of bench_scaling.
+inline const std::vector<std::string> kBenchAxes = {"params", "context", "threads", "batch"};
+
+// The rows of sweeps as a page: a plot for each curve, measured and predicted, and the table.
+std::string sweep_page(const std::vector<BenchRow>& rows, const std::string& subtitle);
 
 }  // namespace llmctl

@@ -13,10 +13,13 @@ struct Size {
   bool gpt2 = false, tied = false;
 };
 constexpr Size kSizes[] = {{"3M", 192, 6, 6, 3, 512, 2048},
+                           {"10M", 320, 6, 5, 5, 864, 4096},
                            {"30M", 512, 8, 8, 8, 1408, 8192},
                            {"124M", 768, 12, 12, 12, 2048, 50257, false, true},
                            {"124M-gpt2", 768, 12, 12, 12, 3072, 50257, true, true},
-                           {"1.1B", 2048, 22, 32, 4, 5632, 32000}};
+                           {"350M", 1024, 24, 16, 16, 2816, 32000, false, true},
+                           {"1.1B", 2048, 22, 32, 4, 5632, 32000},
+                           {"1.5B", 2048, 28, 32, 32, 5632, 32000}};
 
 Json config_of(const Size& s, bool tied) {
   if (s.gpt2)
@@ -35,7 +38,7 @@ Json config_of(const Size& s, bool tied) {
           {"num_key_value_heads", s.kv_heads},
           {"intermediate_size", s.intermediate},
           {"vocab_size", s.vocab},
-          {"max_position_embeddings", 2048},
+          {"max_position_embeddings", 65536},  // costs nothing: positions are rotations
           {"tie_word_embeddings", tied}};
 }
 
@@ -80,6 +83,14 @@ void fill(Parameters& parameters, WeightState& w, const kn::Exec& exec) {
   fill_quantised(w, exec);
 }
 
+std::unique_ptr<Model> planned_model(const ModelSpec& spec, int bits, int64_t context, const kn::Exec& exec) {
+  auto model = std::make_unique<Model>(spec, Purpose::inference, context, exec);
+  const std::vector<WeightState>& weights = model->parameters().all();
+  for (size_t i = 0; bits != 0 && i < weights.size(); ++i)
+    if (weights[i].spec.role == Role::linear) model->parameters().quantise(static_cast<int>(i), bits, 64);
+  return model;
+}
+
 }  // namespace
 
 ModelSpec bench_spec(const std::string& size, DType compute, kn::Bf16Order order, Purpose purpose) {
@@ -92,11 +103,12 @@ ModelSpec bench_spec(const std::string& size, DType compute, kn::Bf16Order order
   throw Error(Code::bug, "[bench] no shape named " + size);
 }
 
+int64_t made_up_bytes(const ModelSpec& spec, int bits, int64_t context, const kn::Exec& exec) {
+  return planned_model(spec, bits, context, exec)->bytes();
+}
+
 std::unique_ptr<Model> made_up_model(const ModelSpec& spec, int bits, int64_t context, const kn::Exec& exec) {
-  auto model = std::make_unique<Model>(spec, Purpose::inference, context, exec);
-  std::vector<WeightState>& weights = model->parameters().all();
-  for (size_t i = 0; bits != 0 && i < weights.size(); ++i)
-    if (weights[i].spec.role == Role::linear) model->parameters().quantise(static_cast<int>(i), bits, 64);
+  auto model = planned_model(spec, bits, context, exec);
   model->allocate();
   for (WeightState& w : model->parameters().all()) fill(model->parameters(), w, exec);
   return model;

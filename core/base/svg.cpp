@@ -15,17 +15,21 @@ constexpr double kWidth = 560, kHeight = 280, kLeft = 58, kRight = 14, kTop = 34
 
 struct Range {
   double low = 0, high = 1;
-  double at(double v) const { return (v - low) / (high - low); }
+  bool log = false;
+  double at(double v) const {
+    return log ? std::log(v / low) / std::log(high / low) : (v - low) / (high - low);
+  }
 };
 
 struct Point {
   double x, y;
 };
 
-std::vector<Point> finite_points(const ChartSeries& s) {
+std::vector<Point> drawn_points(const ChartSeries& s, const Chart& chart) {
+  const auto drawn = [](double v, bool log) { return std::isfinite(v) && (!log || v > 0); };
   std::vector<Point> out;
   for (size_t i = 0; i < std::min(s.x.size(), s.y.size()); ++i)
-    if (std::isfinite(s.x[i]) && std::isfinite(s.y[i])) out.push_back({s.x[i], s.y[i]});
+    if (drawn(s.x[i], chart.log_x) && drawn(s.y[i], chart.log_y)) out.push_back({s.x[i], s.y[i]});
   return out;
 }
 
@@ -55,7 +59,20 @@ double tick_step(double range, int wanted) {
   return 10 * power;
 }
 
+// 1, 2 and 5 times each power of ten, or the powers alone when they are many.
+std::vector<double> log_ticks(const Range& range) {
+  const bool few = std::log10(range.high / range.low) <= 3;
+  std::vector<double> out;
+  for (double power = std::pow(10.0, std::floor(std::log10(range.low))); power <= range.high; power *= 10)
+    for (double factor : {1.0, 2.0, 5.0}) {
+      const double v = factor * power;
+      if ((few || factor == 1) && v >= range.low * (1 - 1e-9) && v <= range.high * (1 + 1e-9)) out.push_back(v);
+    }
+  return out;
+}
+
 std::vector<double> ticks(const Range& range, int wanted) {
+  if (range.log) return log_ticks(range);
   const double step = tick_step(range.high - range.low, wanted);
   std::vector<double> out;
   for (double k = std::ceil(range.low / step - 1e-9); k * step <= range.high + step * 1e-9; ++k)
@@ -207,16 +224,20 @@ std::string line_chart(const Chart& chart) {
   std::vector<ChartSeries> series;
   std::vector<std::vector<Point>> lines;
   for (const ChartSeries& s : chart.series) {
-    auto points = finite_points(s);
+    auto points = drawn_points(s, chart);
     if (points.empty()) continue;
     lines.push_back(std::move(points));
     series.push_back(s);
   }
   if (series.empty()) return "";
   Frame frame{range_of(lines, &Point::x, false), range_of(lines, &Point::y, chart.from_zero)};
-  // The y axis ends on ticks, so that the line keeps off the frame.
+  // The y axis ends on ticks, so that the line keeps off the frame; a logarithmic one has a factor of room.
   const double step = tick_step(frame.y.high - frame.y.low, 5);
-  frame.y = {std::floor(frame.y.low / step + 1e-9) * step, std::ceil(frame.y.high / step - 1e-9) * step};
+  if (chart.log_y)
+    frame.y = {frame.y.low / 1.5, frame.y.high * 1.5, true};
+  else
+    frame.y = {std::floor(frame.y.low / step + 1e-9) * step, std::ceil(frame.y.high / step - 1e-9) * step};
+  frame.x.log = chart.log_x;
   std::string out = fmt::format(
       "<svg viewBox=\"0 0 {} {}\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"{}\">\n",
       kWidth, kHeight, html_text(chart.title));

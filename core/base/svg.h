@@ -28,6 +28,7 @@ struct Chart {
   std::string title, x_label, y_label;
   std::vector<ChartSeries> series;
   bool from_zero = false;  // the y axis includes 0
+  bool log_x = false, log_y = false;  // by powers of ten: points that are not above 0 are left out
 };
 
 // The chart, 560 x 280 user units, scaled by the page. Long series are drawn by the least and the

@@ -56,6 +56,7 @@ struct EngineStats {
   uint64_t prompt_tokens = 0, generated_tokens = 0, requests = 0, steps = 0, cached_tokens = 0;
   int running = 0, waiting = 0;
   int64_t kv_pages_used = 0, kv_pages_total = 0;
+  int64_t bytes = 0;  // mapped for keys and values and for a step, beside the model's
 };
 
 class GenerationEngine {

@@ -51,6 +51,7 @@ PagedEngine::PagedEngine(Model& model, const EngineOptions& options, const kn::E
   place(exec);
   for (int64_t p = page_count_; p-- > 0;) free_pages_.push_back(static_cast<int32_t>(p));
   stats_.kv_pages_total = page_count_;
+  stats_.bytes = kv_arena_.size() + arena_.size();
   thread_ = std::thread([this] { loop(); });
 }
 

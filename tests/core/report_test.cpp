@@ -63,6 +63,26 @@ TEST_CASE("CRC-32C has the vectors of RFC 3720", "[report]") {
   REQUIRE(crc32c("") == 0);
 }
 
+TEST_CASE("logarithmic axes: equal factors are equal lengths, and what is not above 0 is left out", "[report]") {
+  const auto xs = [](const std::string& svg) {
+    std::vector<double> out;
+    for (size_t at = svg.find(" cx=\""); at != std::string::npos; at = svg.find(" cx=\"", at + 1))
+      out.push_back(std::stod(svg.substr(at + 5)));
+    return out;
+  };
+  Chart chart{.title = "t", .x_label = "x", .y_label = "y", .log_x = true, .log_y = true};
+  chart.series = {{.label = "s", .x = {0, 10, 100, 1000}, .y = {1, 1, 10, 100}, .dots = true}};
+  const std::string svg = line_chart(chart);
+  const std::vector<double> at = xs(svg);
+  REQUIRE(at.size() == 3);
+  CHECK(at[1] - at[0] == Approx(at[2] - at[1]).margin(0.2));
+  CHECK(svg.find("100 at x 1000") != std::string::npos);
+  CHECK(svg.find(">200<") != std::string::npos);  // ticks at 1, 2 and 5
+  CHECK(svg.find("nan") == std::string::npos);
+  chart.log_x = false;
+  CHECK(xs(line_chart(chart)).size() == 4);
+}
+
 TEST_CASE("event files hold framed events", "[report]") {
   ScratchFolder f;
   fs::path first, second;

@@ -20,6 +20,7 @@ struct ServeOptions {
   int port = 8080, max_batch = 32, max_waiting = 1024, http_threads = 2;
   int64_t context = 0;
   uint64_t kv_memory = 0, max_body = 8 << 20;
+  PanelCacheOptions cache;
   double drain_seconds = 30, idle_seconds = 75, slow_seconds = 30;
 };
 
@@ -67,6 +68,7 @@ serve::ServedModel load_one(const ServeOptions& o, const fs::path& folder, const
   engine.context = o.context;
   engine.max_batch = o.max_batch;
   engine.kv_bytes = static_cast<int64_t>(o.kv_memory);
+  engine.cache = o.cache;
   serve::ServedModel model;
   model.name = name;
   model.tokenizer = std::make_shared<const Tokenizer>(Tokenizer::load(folder));
@@ -162,6 +164,7 @@ void add_serve(CLI::App& app, Common& common) {
       ->check(CLI::Range(0.1, 86400.0));
   app.add_option("--slow-seconds", o->slow_seconds, "time for a slow client to send a body or take a reply")
       ->check(CLI::Range(0.1, 86400.0));
+  add_cache_flags(app, common, o->cache);
   examples(app, {"llmctl serve out/model --port 8080",
                  "llmctl serve out/model --moderation out/classifier --api-key \"$KEY\" --host 0.0.0.0"});
   on_run(app, common, [o, &common] { return serve_models(*o, common); });

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <future>
 #include <iostream>
 
 #include "cmd/commands.h"
@@ -74,8 +75,10 @@ void check_fits(const Tokenizer& tokenizer, const GenerationEngine& engine, cons
 int generate(GenerateOptions& o, Common& common) {
   Runtime runtime(common);
   if (common.seed) o.sampling.seed = static_cast<int64_t>(*common.seed);
-  const Tokenizer tokenizer = Tokenizer::load(o.model);
+  // A large vocabulary takes as long to read as mapped weights to load.
+  auto reading = std::async(std::launch::async, [&o] { return Tokenizer::load(o.model); });
   const auto engine = make_engine(o.model, o.engine, runtime.exec);
+  const Tokenizer tokenizer = reading.get();
   check_fits(tokenizer, *engine, o.model);
   std::vector<int32_t> prompt = tokenizer.encode(o.prompt, {.add_special = o.special});
   if (prompt.empty()) {  // nothing to condition on: the token that starts a text

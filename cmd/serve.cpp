@@ -50,13 +50,13 @@ class ClassifierGuard final : public serve::Guard {
 };
 
 // What makes the tokens: weights, config, and the numerics contract.
-std::string fingerprint_of(const fs::path& folder) {
+std::string fingerprint_of(const fs::path& folder, const PanelCacheOptions& cache, const kn::Exec& exec) {
   Digest sum;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     if (entry.path().extension() != ".safetensors" && name != "config.json" && name != "tokenizer.json")
       continue;
-    const Digest file = digest_of_file(entry.path());
+    const Digest file = model_file_digest(entry.path(), cache, exec);
     sum += digest_of(name + file.hex());
   }
   return "fp_n" + std::to_string(kNumericsVersion) + '_' + sum.hex().substr(0, 16);
@@ -72,11 +72,11 @@ serve::ServedModel load_one(const ServeOptions& o, const fs::path& folder, const
   serve::ServedModel model;
   model.name = name;
   model.tokenizer = std::make_shared<const Tokenizer>(Tokenizer::load(folder));
+  model.fingerprint = fingerprint_of(folder, o.cache, exec);  // before the engine, whose exec is from then on
   model.engine = make_engine(folder, engine, exec);
   check(model.tokenizer->vocab_size() <= model.engine->vocab_size(), Code::input, "[serve] ", folder.string(),
         ": its tokenizer has ", model.tokenizer->vocab_size(), " ids but its model only ",
         model.engine->vocab_size(), ", use the tokenizer it was trained with");
-  model.fingerprint = fingerprint_of(folder);
   model.created = static_cast<int64_t>(std::time(nullptr));
   return model;
 }

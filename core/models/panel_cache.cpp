@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 
 #include "core/io/tensor_store.h"
@@ -56,7 +57,7 @@ struct Entry {
   int64_t bytes = 0;  // on the disk
 };
 
-// KEY.panels files, last used first; writes that died are removed on the way.
+// KEY.panels files, last used first. On the way go writes that died and digests of a month ago.
 std::vector<Entry> entries_of(const fs::path& folder) {
   std::vector<Entry> entries;
   std::error_code ec;
@@ -67,7 +68,10 @@ std::vector<Entry> entries_of(const fs::path& folder) {
       if (file.fd >= 0 && ::flock(file.fd, LOCK_EX | LOCK_NB) == 0) ::unlink(path.c_str());
     }
     struct stat s {};
-    if (path.extension() != ".panels" || ::lstat(path.c_str(), &s) != 0 || !S_ISREG(s.st_mode)) continue;
+    if (::lstat(path.c_str(), &s) != 0 || !S_ISREG(s.st_mode)) continue;
+    constexpr time_t kMonth = 30 * 86400;
+    if (path.extension() == ".digest" && ::time(nullptr) - s.st_mtim.tv_sec > kMonth) ::unlink(path.c_str());
+    if (path.extension() != ".panels") continue;
     entries.push_back({path, s.st_atim, s.st_blocks * 512});
   }
   std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
@@ -82,6 +86,13 @@ fs::path default_cache_folder() {
   const std::string cache = variable("XDG_CACHE_HOME"), home = variable("HOME");
   if (cache.starts_with('/')) return fs::path(cache) / "llmctl";  // the standard: else ignore it
   return home.starts_with('/') ? fs::path(home) / ".cache" / "llmctl" : fs::path();
+}
+
+Digest model_file_digest(const fs::path& file, const PanelCacheOptions& options, const kn::Exec& exec) {
+  const fs::path folder = options.folder.empty() ? default_cache_folder() : options.folder;
+  std::error_code ec;
+  const bool worth = options.use && static_cast<int64_t>(fs::file_size(file, ec)) >= options.min_bytes;
+  return worth && fs::is_directory(folder, ec) ? remembered_digest(file, folder, exec) : content_digest(file, exec);
 }
 
 PanelCache::PanelCache(const PanelCacheOptions& options, Digest key, int64_t bytes, const kn::Exec& exec)
@@ -156,7 +167,7 @@ std::unique_ptr<PanelCache::Writer> PanelCache::writer() {
       check(left > needed + needed / 8, Code::io, "[cache] ", options_.folder.string(), ": ", human_bytes(left),
             " left on its disk, ", human_bytes(needed), " wanted");
     }
-    return std::make_unique<Writer>(options_.folder, key_, bytes_);
+    return std::make_unique<Writer>(options_.folder, key_, bytes_, exec_);
   } catch (const Error& e) {
     say(std::string(e.what()) + "; going on without (--no-cache)");
     return nullptr;

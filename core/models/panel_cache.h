@@ -37,6 +37,9 @@ struct PanelCacheOptions {
 // $XDG_CACHE_HOME/llmctl, else ~/.cache/llmctl, else empty. ($LLMCTL_CACHE is the flag --cache.)
 fs::path default_cache_folder();
 
+// content_digest() of a model's file, remembered in the cache's folder where that is in use.
+Digest model_file_digest(const fs::path& file, const PanelCacheOptions& options, const kn::Exec& exec);
+
 // A mapped file of packed weights. Read-only; lives as long as any copy.
 struct PanelMap {
   std::shared_ptr<std::byte> data;  // 2 MiB aligned
@@ -66,10 +69,11 @@ class PanelCache {
   const kn::Exec& exec_;
 };
 
-// One file being written, by a thread of its own. Destroyed before commit(), it leaves nothing.
+// One file being written: the caller packs and digests one buffer while a thread of its own hands the
+// other to the system, in chunks that become huge pages of the page cache. Destroyed before commit(), it leaves nothing.
 class PanelCache::Writer final : public WeightSink {
  public:
-  Writer(const fs::path& folder, Digest key, int64_t bytes);  // Error{io}
+  Writer(const fs::path& folder, Digest key, int64_t bytes, const kn::Exec& exec);  // Error{io}
   ~Writer() override;
   const PanelMap& map() const;
   std::byte* stage(const std::byte* place, int64_t bytes) override;

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writing a file of packed weights: the caller packs into one buffer while a thread digests the other
-// and hands it to the system, in chunks that become huge pages of the page cache. The file stays
-// KEY.partial, locked, until it is whole; a lock that nobody holds is a write that died.
+// Writing a file of packed weights. It stays KEY.partial, locked, until it is whole; a lock that nobody holds is a write that died.
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -53,8 +51,8 @@ bool same_file(int fd, const fs::path& path) {
 }  // namespace
 
 struct PanelCache::Writer::State {
-  State(const fs::path& folder, Digest k, int64_t n)
-      : path(folder / (k.hex() + ".partial")), final_path(folder / (k.hex() + ".panels")), key(k), bytes(n),
+  State(const fs::path& folder, Digest k, int64_t n, const kn::Exec& e)
+      : exec(e), path(folder / (k.hex() + ".partial")), final_path(folder / (k.hex() + ".panels")), key(k), bytes(n),
         file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) {}
   [[noreturn]] void fail(const char* what) const {
     throw Error(Code::io, "[cache] " + path.string() + ": cannot " + what + ": " + std::strerror(errno));
@@ -63,6 +61,7 @@ struct PanelCache::Writer::State {
   void wait();
   void loop();
 
+  const kn::Exec& exec;
   fs::path path, final_path;
   Digest key;
   int64_t bytes;
@@ -83,8 +82,8 @@ struct PanelCache::Writer::State {
   bool stop = false;
 };
 
-PanelCache::Writer::Writer(const fs::path& folder, Digest key, int64_t bytes)
-    : state_(std::make_unique<State>(folder, key, bytes)) {
+PanelCache::Writer::Writer(const fs::path& folder, Digest key, int64_t bytes, const kn::Exec& exec)
+    : state_(std::make_unique<State>(folder, key, bytes, exec)) {
   State& s = *state_;
   if (s.file.fd < 0) s.fail("write");
   if (::flock(s.file.fd, LOCK_EX | LOCK_NB) != 0) s.fail("lock");
@@ -120,13 +119,9 @@ void PanelCache::Writer::State::loop() {
     const int64_t n = to_write, at = write_at;
     lock.unlock();
     int failed = 0;
-    std::vector<Digest> digests;
-    for (int64_t i = 0; i < n && failed == 0; i += kAlign) {
-      digests.push_back(digest_of(spare.data.get() + i, kAlign));
+    for (int64_t i = 0; i < n && failed == 0; i += kAlign)
       if (!panel_file::write_at(file.fd, spare.data.get() + i, kAlign, kAlign + at + i)) failed = errno ? errno : EIO;
-    }
     lock.lock();
-    table.insert(table.end(), digests.begin(), digests.end());
     if (failed) error = failed;
     to_write = 0;
     changed.notify_all();
@@ -142,6 +137,8 @@ void PanelCache::Writer::State::wait() {
 
 // The first `size` bytes of the buffer, whole chunks, go to the thread; the rest begins the next one.
 void PanelCache::Writer::State::hand_over(int64_t size) {
+  const std::vector<Digest> digests = chunk_digests(buffer.data.get(), static_cast<uint64_t>(size), exec);
+  table.insert(table.end(), digests.begin(), digests.end());
   wait();
   const int64_t rest = buffer.filled - size;
   std::swap(buffer, spare);

@@ -70,9 +70,10 @@ void write_stamp(int fd) {
   Stamp stamp;
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
-  stamp.seconds = now.tv_sec, stamp.nanoseconds = now.tv_nsec;
+  // An even second: a time that every file system can hold, and that a later write does not have.
+  stamp.seconds = now.tv_sec / 2 * 2;
   if (!boot_id(stamp) || !write_at(fd, &stamp, sizeof stamp, kStampAt)) return;
-  const timespec times[2] = {now, now};
+  const timespec times[2] = {now, {stamp.seconds, 0}};
   (void)::futimens(fd, times);  // without it the stamp does not hold, and the file is compared again
 }
 

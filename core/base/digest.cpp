@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/base/digest.h"
 
-#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
-#include <xxh_x86dispatch.h>  // the same values by the widest instructions this CPU has
-#else
 #include <xxhash.h>
-#endif
 
 #include <fstream>
 #include <memory>

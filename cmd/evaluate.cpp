@@ -81,6 +81,7 @@ void add_evaluate(CLI::App& app, Common& common) {
   app.add_option("--max-batch", o->evaluation.max_batch, "requests generated together")->check(CLI::Range(1, 4096));
   app.add_option("--output", o->output, "a JSON line per document of the text");
   app.add_flag("--force", o->force, "replace the output");
+  add_cache_flags(app, common, o->evaluation.cache);
   examples(app, {"llmctl evaluate demo/model --tasks perplexity,bits_per_byte --input held-out.txt --json",
                  "llmctl evaluate demo/model --tasks arithmetic --limit 300"});
   on_run(app, common, [o, &common] { return evaluate(*o, common); });

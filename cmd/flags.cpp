@@ -74,6 +74,18 @@ void examples(CLI::App& app, std::initializer_list<const char*> lines) {
   app.footer(text);
 }
 
+void add_cache_flags(CLI::App& app, Common& common, PanelCacheOptions& cache) {
+  constexpr const char* kGroup = "Cache of packed weights (the folder may be removed at any time)";
+  cache.use = true;
+  cache.log = &common.log;
+  const auto bytes = CLI::AsSizeValue(false);
+  app.add_option("--cache", cache.folder, "its folder; $XDG_CACHE_HOME/llmctl or ~/.cache/llmctl")->group(kGroup);
+  app.add_option("--cache-max", cache.max_bytes, "most it may hold, 20GB for example; 0: the four models used last")
+      ->transform(bytes)->group(kGroup);
+  app.add_option("--cache-min", cache.min_bytes, "smaller models are packed at every start")->transform(bytes)->group(kGroup);
+  app.add_flag("!--no-cache", cache.use, "pack the weights at every start, write nothing")->group(kGroup);
+}
+
 void print_text(std::string_view text) {
   while (!text.empty()) {
     ssize_t n = ::write(1, text.data(), text.size());

@@ -17,6 +17,7 @@
 #include "core/base/json.h"
 #include "core/base/progress.h"
 #include "core/base/signal.h"
+#include "core/models/panel_cache.h"
 #include "kernels/exec.h"
 
 namespace llmctl {
@@ -41,6 +42,8 @@ void on_run(CLI::App& app, Common& common, std::function<int()> run);
 // For integers, with a message that names the bound alone.
 CLI::Validator at_least(int64_t low);
 void examples(CLI::App& app, std::initializer_list<const char*> lines);
+// --cache, --cache-max, --cache-min and --no-cache, for verbs that load a model to run it.
+void add_cache_flags(CLI::App& app, Common& common, PanelCacheOptions& cache);
 
 // stdout, once, at the end: `result` as one line with --json, else `human` (a newline is added).
 // Error{io} when stdout cannot take it.

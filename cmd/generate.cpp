@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <future>
 #include <iostream>
 
 #include "cmd/commands.h"
@@ -74,8 +75,10 @@ void check_fits(const Tokenizer& tokenizer, const GenerationEngine& engine, cons
 int generate(GenerateOptions& o, Common& common) {
   Runtime runtime(common);
   if (common.seed) o.sampling.seed = static_cast<int64_t>(*common.seed);
-  const Tokenizer tokenizer = Tokenizer::load(o.model);
+  // A large vocabulary takes as long to read as mapped weights to load.
+  auto reading = std::async(std::launch::async, [&o] { return Tokenizer::load(o.model); });
   const auto engine = make_engine(o.model, o.engine, runtime.exec);
+  const Tokenizer tokenizer = reading.get();
   check_fits(tokenizer, *engine, o.model);
   std::vector<int32_t> prompt = tokenizer.encode(o.prompt, {.add_special = o.special});
   if (prompt.empty()) {  // nothing to condition on: the token that starts a text
@@ -136,7 +139,8 @@ int chat(GenerateOptions& o, Common& common) {
   return interrupted() ? static_cast<int>(Code::interrupted) : 0;
 }
 
-void add_sampling(CLI::App& app, GenerateOptions& o) {
+void add_sampling(CLI::App& app, Common& common, GenerateOptions& o) {
+  add_cache_flags(app, common, o.engine.cache);
   app.add_option("MODEL", o.model, "model folder")->required();
   app.add_option("--max-tokens", o.sampling.max_tokens, "tokens to generate at most")->check(at_least(0));
   app.add_option("--temperature", o.sampling.temperature, "0 is greedy")->check(CLI::Range(0.0, 100.0));
@@ -154,7 +158,7 @@ void add_generate(CLI::App& app, Common& common) {
   auto o = std::make_shared<GenerateOptions>();
   o->sampling.max_tokens = 128;
   o->engine.max_batch = 1;
-  add_sampling(app, *o);
+  add_sampling(app, common, *o);
   app.add_option("--prompt", o->prompt, "text to continue; may be empty");
   app.add_flag("!--no-special", o->special, "leave out what the tokenizer's template adds (BOS)");
   app.add_flag("--ignore-eos", o->sampling.ignore_eos, "go on after the end of text");
@@ -168,7 +172,7 @@ void add_chat(CLI::App& app, Common& common) {
   o->sampling.max_tokens = 256;
   o->sampling.temperature = 0.7f;
   o->engine.max_batch = 1;
-  add_sampling(app, *o);
+  add_sampling(app, common, *o);
   app.add_option("--system", o->system, "system message");
   examples(app, {"llmctl chat demo/model", "echo 'What is 12 x 7?' | llmctl chat demo/model --temperature 0 --json"});
   on_run(app, common, [o, &common] { return chat(*o, common); });

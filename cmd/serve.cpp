@@ -20,6 +20,7 @@ struct ServeOptions {
   int port = 8080, max_batch = 32, max_waiting = 1024, http_threads = 2;
   int64_t context = 0;
   uint64_t kv_memory = 0, max_body = 8 << 20;
+  PanelCacheOptions cache;
   double drain_seconds = 30, idle_seconds = 75, slow_seconds = 30;
 };
 
@@ -49,13 +50,13 @@ class ClassifierGuard final : public serve::Guard {
 };
 
 // What makes the tokens: weights, config, and the numerics contract.
-std::string fingerprint_of(const fs::path& folder) {
+std::string fingerprint_of(const fs::path& folder, const PanelCacheOptions& cache, const kn::Exec& exec) {
   Digest sum;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     if (entry.path().extension() != ".safetensors" && name != "config.json" && name != "tokenizer.json")
       continue;
-    const Digest file = digest_of_file(entry.path());
+    const Digest file = model_file_digest(entry.path(), cache, exec);
     sum += digest_of(name + file.hex());
   }
   return "fp_n" + std::to_string(kNumericsVersion) + '_' + sum.hex().substr(0, 16);
@@ -67,14 +68,15 @@ serve::ServedModel load_one(const ServeOptions& o, const fs::path& folder, const
   engine.context = o.context;
   engine.max_batch = o.max_batch;
   engine.kv_bytes = static_cast<int64_t>(o.kv_memory);
+  engine.cache = o.cache;
   serve::ServedModel model;
   model.name = name;
   model.tokenizer = std::make_shared<const Tokenizer>(Tokenizer::load(folder));
+  model.fingerprint = fingerprint_of(folder, o.cache, exec);  // before the engine, whose exec is from then on
   model.engine = make_engine(folder, engine, exec);
   check(model.tokenizer->vocab_size() <= model.engine->vocab_size(), Code::input, "[serve] ", folder.string(),
         ": its tokenizer has ", model.tokenizer->vocab_size(), " ids but its model only ",
         model.engine->vocab_size(), ", use the tokenizer it was trained with");
-  model.fingerprint = fingerprint_of(folder);
   model.created = static_cast<int64_t>(std::time(nullptr));
   return model;
 }
@@ -162,6 +164,7 @@ void add_serve(CLI::App& app, Common& common) {
       ->check(CLI::Range(0.1, 86400.0));
   app.add_option("--slow-seconds", o->slow_seconds, "time for a slow client to send a body or take a reply")
       ->check(CLI::Range(0.1, 86400.0));
+  add_cache_flags(app, common, o->cache);
   examples(app, {"llmctl serve out/model --port 8080",
                  "llmctl serve out/model --moderation out/classifier --api-key \"$KEY\" --host 0.0.0.0"});
   on_run(app, common, [o, &common] { return serve_models(*o, common); });

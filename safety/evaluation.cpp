@@ -7,7 +7,7 @@ EvaluationSubject::EvaluationSubject(fs::path folder, EvaluationOptions options,
     : folder_(std::move(folder)), options_(std::move(options)), exec_(exec), log_(log) {}
 
 Model& EvaluationSubject::model() {
-  if (!model_) model_ = load_model(folder_, Purpose::inference, 0, exec_);
+  if (!model_) model_ = load_model(folder_, Purpose::inference, 0, exec_, options_.cache);
   return *model_;
 }
 

@@ -18,6 +18,7 @@ struct EvaluationOptions {
   int64_t context = 0, stride = 0;  // windows over texts; 0: the model's context, without overlap
   int max_batch = 32;               // requests generated together
   uint64_t seed = 1;                // of what a task draws
+  PanelCacheOptions cache;          // of the model's weights
 };
 
 // What tasks share: the model, its tokenizer, and the pass over the texts, each made when first

@@ -31,7 +31,8 @@ class LoadedEngine final : public GenerationEngine {
 
 std::unique_ptr<GenerationEngine> make_engine(const fs::path& model, const EngineOptions& options,
                                               const kn::Exec& exec) {
-  return std::make_unique<LoadedEngine>(load_model(model, Purpose::inference, options.context, exec), options, exec);
+  return std::make_unique<LoadedEngine>(load_model(model, Purpose::inference, options.context, exec, options.cache),
+                                        options, exec);
 }
 
 Completion complete(GenerationEngine& engine, GenerationRequest request, const std::function<bool(int32_t)>& each) {

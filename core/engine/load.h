@@ -15,6 +15,7 @@ struct EngineOptions {
   int64_t step_tokens = 256;  // tokens of one step: all decodes, the rest prefill
   int64_t kv_bytes = 0;     // memory for keys and values; 0: max_batch sequences of full context, at
                             // most 2 GiB
+  PanelCacheOptions cache;  // of the model that is loaded
 };
 
 // Loads the model and starts the engine's thread. exec's pool is the engine's from here on.

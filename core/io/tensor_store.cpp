@@ -12,6 +12,8 @@
 namespace llmctl {
 namespace {
 
+constexpr uintptr_t kPage = 4096;
+
 // Shard file names in an index must stay inside the folder.
 std::set<std::string> shards_of(const fs::path& index) {
   const Json json = read_json(index);
@@ -55,8 +57,21 @@ View TensorStore::at(const std::string& name) const {
   return it->second;
 }
 
+std::vector<fs::path> TensorStore::files() const {
+  std::vector<fs::path> paths;
+  for (const SafeTensors& file : files_) paths.push_back(file.path());
+  return paths;
+}
+
+void want_pages(const View& mapped) {
+  const auto begin = reinterpret_cast<uintptr_t>(mapped.data), end = begin + static_cast<uintptr_t>(mapped.bytes());
+  const uintptr_t first = begin / kPage * kPage;
+#ifdef MADV_POPULATE_READ  // Linux 5.14; elsewhere each page is asked for as it is touched
+  if (first < end) ::madvise(reinterpret_cast<void*>(first), end - first, MADV_POPULATE_READ);
+#endif
+}
+
 void release_pages(const View& mapped) {
-  constexpr uintptr_t kPage = 4096;
   const auto begin = reinterpret_cast<uintptr_t>(mapped.data), end = begin + static_cast<uintptr_t>(mapped.bytes());
   const uintptr_t first = (begin + kPage - 1) / kPage * kPage, last = end / kPage * kPage;
   if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);  // only a hint

@@ -18,6 +18,7 @@ class TensorStore {
   bool has(const std::string& name) const { return tensors_.count(name) != 0; }
   View at(const std::string& name) const;
   const std::map<std::string, View>& tensors() const { return tensors_; }
+  std::vector<fs::path> files() const;  // in the order of their names
 
  private:
   fs::path folder_;
@@ -25,6 +26,9 @@ class TensorStore {
   std::map<std::string, View> tensors_;
 };
 
+// The view of a mapped file will be read at once: its pages come into this process's memory in one go
+// where the system can do that.
+void want_pages(const View& mapped);
 // The view of a mapped file will not be read again soon: its whole pages leave this process's memory.
 void release_pages(const View& mapped);
 

@@ -23,8 +23,6 @@ void transpose(const View& in, int64_t rows, int64_t cols, void* out) {
     transpose(in.as<uint16_t>(), rows, cols, static_cast<uint16_t*>(out));
 }
 
-std::string module_of(const Param& p) { return p.name.substr(0, p.name.rfind(".weight")); }
-
 }  // namespace
 
 View find_tensor(const TensorStore& store, const Param& p) {
@@ -39,7 +37,6 @@ View file_shape(const Param& p, Role role, DType dtype) {
   return p.transposed ? View(nullptr, dtype, {p.cols, p.rows}) : View(nullptr, dtype, {p.rows, p.cols});
 }
 
-namespace {
 void check_file(const View& file, const Param& p) {
   const int64_t rows = p.transposed ? p.cols : p.rows, cols = p.transposed ? p.rows : p.cols;
   const bool vector = p.cols == 1 && file.rank == 1 && file.dim[0] == p.rows;
@@ -49,8 +46,6 @@ void check_file(const View& file, const Param& p) {
   check(file.dtype == DType::f32 || file.dtype == DType::bf16 || file.dtype == DType::f16, Code::unsupported,
         "[model] ", p.name, " is stored as ", kn::name_of(file.dtype));
 }
-}  // namespace
-
 void read_param(const View& file, const Param& p, const View& out, const kn::Exec& exec) {
   check_file(file, p);
   const int64_t rows = p.transposed ? p.cols : p.rows, cols = p.transposed ? p.rows : p.cols;
@@ -91,66 +86,23 @@ void Model::allocate() {
   decoder_.make_rope(tables_, context_, exec_);
 }
 
-// Panels straight from the mapped file, where every parameter fills whole panels and is stored as it
-// is multiplied. Pages of the file are given back at once: the weights stay in memory once.
-bool Model::pack_in_place(const TensorStore& store, WeightState& w) {
-  if (w.spec.role != Role::linear) return false;
-  int64_t begin = 0;
-  for (const Param& p : w.spec.params) {
-    const View file = find_tensor(store, p);
-    check_file(file, p);
-    const bool packs = file.dtype == spec_.compute || (file.dtype == DType::f32 && spec_.compute == DType::bf16);
-    if (p.transposed || !packs || begin % kn::kPanelColumns != 0) return false;
-    begin += p.rows;
-  }
-  begin = 0;
-  for (const Param& p : w.spec.params) {
-    const View file = find_tensor(store, p);
-    const int64_t panel = kn::panel_elements(spec_.compute, p.cols, kn::kPanelColumns);
-    const int64_t size = kn::panel_elements(spec_.compute, p.cols, p.rows);
-    std::byte* at = w.panels.as<std::byte>() + begin / kn::kPanelColumns * panel * size_of(spec_.compute);
-    kn::run(kn::PackPanels{.src = file, .panels = View(at, spec_.compute, {size}), .panels_t = {}}, exec_);
-    release_pages(file);
-    begin += p.rows;
-  }
-  return true;
-}
-
-void Model::load_weight(const TensorStore& store, WeightState& w) {
-  const bool training = parameters_.purpose() == Purpose::training;
-  if (w.bits) {
-    const int64_t cols = w.spec.cols();
-    QuantMatrix whole;
-    for (const Param& p : w.spec.params) {
-      QuantMatrix m = read_quant_matrix(store, module_of(p), *spec_.quant, p.rows, cols);
-      whole.group = m.group;
-      whole.q.insert(whole.q.end(), m.q.begin(), m.q.end());
-      whole.scale.insert(whole.scale.end(), m.scale.begin(), m.scale.end());
-    }
-    whole.rows = w.spec.padded_rows;
-    whole.cols = cols;
-    whole.q.resize(static_cast<size_t>(whole.rows * cols), 0);
-    whole.scale.resize(static_cast<size_t>(whole.rows * whole.scale_view().cols()), 0.0f);
-    kn::run(kn::PackQuantPanels{.q = whole.q_view(), .scale = whole.scale_view(), .dst = w.quant_panels,
-                                .bits = w.bits, .group = w.group}, exec_);
-    return;
-  }
-  if (!training && pack_in_place(store, w)) return;
-  std::vector<std::byte> staging;
-  View target = w.master;
-  if (!training) {
-    const int64_t n = w.spec.padded_rows * w.spec.cols();
-    staging.resize(static_cast<size_t>(n * size_of(spec_.compute)));
-    target = View(staging.data(), spec_.compute, {w.spec.padded_rows, w.spec.cols()});
-    if (w.spec.role == Role::vector) target = reshaped(target, {n});
-  }
-  for (size_t i = 0; i < w.spec.params.size(); ++i)
-    read_param(find_tensor(store, w.spec.params[i]), w.spec.params[i], w.param_rows(target, i), exec_);
-  parameters_.set_compute(exec_, w, target);
+void Model::allocate_over(PanelMap weights) {
+  mapped_ = std::move(weights);
+  parameters_.allocate_over(mapped_.data.get(), mapped_.bytes);
+  tables_.allocate();
+  decoder_.make_rope(tables_, context_, exec_);
 }
 
 void Model::load(const TensorStore& store) {
-  for (WeightState& w : parameters_.all()) load_weight(store, w);
+  if (parameters_.purpose() == Purpose::inference) {
+    InPlace sink;
+    return load(store, sink);
+  }
+  for (WeightState& w : parameters_.all()) {
+    for (size_t i = 0; i < w.spec.params.size(); ++i)
+      read_param(find_tensor(store, w.spec.params[i]), w.spec.params[i], w.param_rows(w.master, i), exec_);
+    parameters_.set_compute(exec_, w, w.master);
+  }
 }
 
 void Model::initialise(int64_t seed) {
@@ -190,28 +142,6 @@ void Model::save(const fs::path& folder) const {
   if (spec_.bos_id) generation["bos_token_id"] = *spec_.bos_id;
   if (!spec_.eos_ids.empty()) generation["eos_token_id"] = spec_.eos_ids;
   write_file(folder / "generation_config.json", generation.dump(2) + "\n", true);
-}
-
-std::unique_ptr<Model> load_model(const fs::path& folder, Purpose purpose, int64_t context, const kn::Exec& exec) {
-  ModelSpec spec = read_model_spec(folder);
-  const TensorStore store(folder);
-  if (context == 0) context = spec.config.positions;
-  auto model = std::make_unique<Model>(std::move(spec), purpose, context, exec);
-  if (model->spec().quant) {
-    check(purpose == Purpose::inference, Code::unsupported, "[model] ", folder.string(),
-          ": quantised weights cannot be trained");
-    auto& weights = model->parameters().all();
-    for (size_t i = 0; i < weights.size(); ++i) {
-      const Weight& w = weights[i].spec;
-      if (!w.multiplies() || !is_quantised(store, module_of(w.params[0]))) continue;
-      const int64_t group = model->spec().quant->group;
-      model->parameters().quantise(static_cast<int>(i), model->spec().quant->bits,
-                                   group ? group : (w.cols() + 31) / 32 * 32);
-    }
-  }
-  model->allocate();
-  model->load(store);
-  return model;
 }
 
 }  // namespace llmctl

@@ -9,6 +9,7 @@
 
 #include "core/io/compressed_tensors.h"
 #include "core/models/architecture.h"
+#include "core/models/panel_cache.h"
 #include "core/nn/head.h"
 
 namespace llmctl {
@@ -40,6 +41,8 @@ class Model {
         Update update = Update::adamw);
   // Maps memory and builds what does not depend on weights (rotary tables).
   void allocate();
+  // The same with the weights over a mapped file, which the model keeps.
+  void allocate_over(PanelMap weights);
 
   const ModelSpec& spec() const { return spec_; }
   Parameters& parameters() { return parameters_; }
@@ -51,28 +54,35 @@ class Model {
 
   // Weights from a folder with the same shapes: masters when training, the compute copy otherwise.
   void load(const TensorStore& store);
+  // The compute copy alone, packed into `sink` piece by piece (Purpose::inference).
+  void load(const TensorStore& store, WeightSink& sink);
   // Seeded initial weights (training only): a function of (seed, parameter name, element) alone.
   void initialise(int64_t seed);
   // Writes config.json, generation_config.json and the weights in the compute dtype.
   void save(const fs::path& folder) const;
 
  private:
-  void load_weight(const TensorStore& store, WeightState& w);
-  bool pack_in_place(const TensorStore& store, WeightState& w);
+  void load_quantised(const TensorStore& store, const WeightState& w, WeightSink& sink);
+  bool load_pieces(const TensorStore& store, const WeightState& w, WeightSink& sink);
+  void load_whole(const TensorStore& store, const WeightState& w, WeightSink& sink);
   ModelSpec spec_;
   const kn::Exec& exec_;
   int64_t context_;
+  PanelMap mapped_;  // under parameters_, when they are a file
   Parameters parameters_;
   Decoder decoder_;
   Head head_;
   Arena tables_;
 };
 
-// Reads, allocates and loads in one go.
-std::unique_ptr<Model> load_model(const fs::path& folder, Purpose purpose, int64_t context, const kn::Exec& exec);
+// Reads, allocates and loads in one go; weights for inference from the cache, where it is to be used.
+std::unique_ptr<Model> load_model(const fs::path& folder, Purpose purpose, int64_t context, const kn::Exec& exec,
+                                  const PanelCacheOptions& cache = {});
 
 // The tensor a file holds for `p`: under its name or an alias; Error{input} when none is there.
 View find_tensor(const TensorStore& store, const Param& p);
+// Error{input|unsupported} when the file's shape or dtype is not one that `p` can be read from.
+void check_file(const View& file, const Param& p);
 // Copies a file tensor (f32, bf16 or f16) into `out` (rows, cols) f32 or bf16, transposing as `p`
 // asks. Error{input} when shapes disagree.
 void read_param(const View& file, const Param& p, const View& out, const kn::Exec& exec);

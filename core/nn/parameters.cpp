@@ -50,6 +50,7 @@ void Parameters::place() {
     if (w.spec.role != Role::linear)
       w.rows = purpose_ == Purpose::training && compute_ == DType::f32 ? w.master : take(compute_);
     if (!w.spec.multiplies()) continue;
+    w.panels = {};
     if (w.bits)
       w.quant_panels = arena_.bytes(kn::quant_panel_bytes(w.bits, rows, cols, w.group));
     else

@@ -45,6 +45,8 @@ class Parameters {
   Parameters(Table table, DType compute, Purpose purpose, kn::Device device = {},
              GradKind grad = GradKind::fixed, Update update = Update::adamw);
   void allocate() { arena_.allocate(), place(); }
+  // Over the memory of a mapped file, laid out as planned (Purpose::inference).
+  void allocate_over(std::byte* memory, int64_t bytes) { arena_.allocate_over(memory, bytes), place(); }
 
   // Declares before allocate() that weight i is stored with so many bits in groups.
   void quantise(int weight, int bits, int64_t group);

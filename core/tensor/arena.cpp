@@ -16,12 +16,12 @@ constexpr int64_t kAlign = 64;
 Arena::Arena(std::string name, kn::Device device) : name_(std::move(name)), device_(device) {}
 
 Arena::Arena(Arena&& o) noexcept
-    : name_(std::move(o.name_)), device_(o.device_), base_(o.base_), top_(o.top_), peak_(o.peak_), size_(o.size_) {
+    : name_(std::move(o.name_)), device_(o.device_), base_(o.base_), owned_(o.owned_), top_(o.top_), peak_(o.peak_), size_(o.size_) {
   o.base_ = nullptr;
 }
 
 Arena::~Arena() {
-  if (base_) ::munmap(base_, static_cast<size_t>(size_));
+  if (base_ && owned_) ::munmap(base_, static_cast<size_t>(size_));
 }
 
 View Arena::take(DType dtype, std::initializer_list<int64_t> dims) {
@@ -51,6 +51,14 @@ void Arena::allocate() {
   }
   if (size_ >= kHuge) ::madvise(p, static_cast<size_t>(size_), MADV_HUGEPAGE);
   base_ = static_cast<std::byte*>(p);
+  top_ = 0;
+}
+
+void Arena::allocate_over(std::byte* memory, int64_t bytes) {
+  check(planning() && bytes >= peak_, Code::bug, "[arena ", name_, "] ", bytes, " bytes given, ", peak_, " planned");
+  base_ = memory;
+  owned_ = false;
+  size_ = bytes;
   top_ = 0;
 }
 

@@ -36,6 +36,8 @@ class Arena {
   bool planning() const { return base_ == nullptr; }
   // Error{memory} when the system refuses.
   void allocate();
+  // Instead: over memory that is there (a mapped file, perhaps read-only), which outlives the arena.
+  void allocate_over(std::byte* memory, int64_t bytes);
   int64_t peak() const { return peak_; }
   int64_t size() const { return size_; }
   const std::string& name() const { return name_; }
@@ -44,6 +46,7 @@ class Arena {
   std::string name_;
   kn::Device device_;
   std::byte* base_ = nullptr;
+  bool owned_ = true;
   int64_t top_ = 0, peak_ = 0, size_ = 0;
 };
 

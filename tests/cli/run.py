@@ -87,6 +87,7 @@ def run_case(case, binary, folder):
             out.write(text)
     env = {k: v for k, v in os.environ.items() if not k.startswith("LLMCTL_")}
     env.update(case.env)
+    env["XDG_CACHE_HOME"] = os.path.join(folder, ".cache")
     env["PATH"] = os.path.dirname(os.path.abspath(binary)) + os.pathsep + env.get("PATH", "")
     done = subprocess.run(["sh", "-c", case.command], cwd=folder, env=env, input=case.stdin.encode(),
                           capture_output=True, timeout=600)

@@ -148,6 +148,12 @@ std::vector<GoldenRun> golden_runs() {
     const std::string name = llama ? "llama-" : "gpt2-";
     for (const char* compute : {"bf16", "f32"}) runs.push_back({name + compute, hf, test::tiny_config(compute)});
     runs.push_back({name + "amx32", in_amx32(hf), test::tiny_config()});
+    for (const char* kind : {"bf16", "f32", "amx32"}) {  // gradients of one part, which may come in pieces
+      const bool amx32 = kind == std::string("amx32");
+      TrainConfig one = test::tiny_config(amx32 ? "bf16" : kind);
+      one.unit = {4, 37}, one.batch.units = 1;
+      runs.push_back({name + kind + "-one-unit", amx32 ? in_amx32(hf) : hf, one});
+    }
   }
   return runs;
 }

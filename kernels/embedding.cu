@@ -7,14 +7,22 @@
 namespace llmctl::kn {
 namespace {
 
+template <class T>
+__device__ float entry(const T* p, bool as_bf16) {
+  if (!as_bf16) return widen(*p);
+  bf16_t rounded;
+  put(&rounded, widen(*p));
+  return widen(rounded);
+}
+
 template <class T, class Y>
 __global__ void embed_forward(const int32_t* ids, const T* table, const int32_t* positions, const T* places,
-                              Y* out, int64_t size, int64_t d) {
+                              Y* out, int64_t size, int64_t d, bool as_bf16) {
   const int64_t at = global_thread();
   if (at >= size) return;
   const int64_t t = at / d, i = at % d;
-  const float x = widen(table[ids[t] * d + i]);
-  put(out + at, positions ? x + widen(places[positions[t] * d + i]) : x);
+  const float x = entry(table + ids[t] * d + i, as_bf16);
+  put(out + at, positions ? x + entry(places + positions[t] * d + i, as_bf16) : x);
 }
 
 template <class X, class G>
@@ -23,6 +31,20 @@ __global__ void embed_backward(const int32_t* ids, const X* dx, G* grad, int64_t
   const int64_t i = global_thread();
   if (i >= d) return;
   for (int64_t t = 0; t < rows; ++t) add_grad(grad + ids[t] * d + i, widen(dx[t * d + i]), limit, overflow);
+}
+
+template <class X>
+__global__ void embed_sum_rows(const int32_t* ids, const int32_t* order, const X* dx, float* grad, int64_t rows,
+                               int64_t d, float limit, int32_t* overflow) {
+  const int64_t i = global_thread();
+  if (i >= d) return;
+  for (int64_t r = 0; r < rows;) {
+    const int32_t id = ids[order[r]];
+    int64_t sum = 0;
+    add_grad(&sum, grad[id * d + i], limit, overflow);
+    for (; r < rows && ids[order[r]] == id; ++r) add_grad(&sum, widen(dx[order[r] * d + i]), limit, overflow);
+    grad[id * d + i] = from_fixed(sum);
+  }
 }
 
 }  // namespace
@@ -34,7 +56,7 @@ void launch(Cuda, const EmbedFwd& a, const Exec& ex) {
     by_dtype(a.out, [&](auto* out) {
       embed_forward<<<blocks_for(size, kThreads), kThreads, 0, stream_of(ex)>>>(
           a.ids.as<int32_t>(), table, a.positions.as<int32_t>(),
-          static_cast<decltype(table)>(a.position_table.data), out, size, a.out.cols());
+          static_cast<decltype(table)>(a.position_table.data), out, size, a.out.cols(), a.as_bf16);
     });
   });
   check_launch(EmbedFwd::kName);
@@ -44,6 +66,12 @@ void launch(Cuda, const EmbedBwd& a, const Exec& ex) {
   const int64_t t = a.dx.rows(), d = a.dx.cols();
   if (t == 0) return;
   by_dtype(a.dx, [&](auto* dx) {
+    if (a.by_id) {
+      embed_sum_rows<<<blocks_for(d, kThreads), kThreads, 0, stream_of(ex)>>>(
+          a.ids.as<int32_t>(), a.by_id.as<int32_t>(), dx, a.grad.as<float>(), t, d, fixed_limit(a.parts),
+          a.overflow.as<int32_t>());
+      return;
+    }
     by_grad(a.grad, [&](auto* grad) {
       embed_backward<<<blocks_for(d, kThreads), kThreads, 0, stream_of(ex)>>>(
           a.ids.as<int32_t>(), dx, grad, t, d, fixed_limit(a.parts), a.overflow.as<int32_t>());

@@ -7,6 +7,7 @@
 namespace llmctl::kn {
 
 // out (T,D) = round(table[ids] (+ position_table[positions])). Tables of one dtype, f32 or bf16; out either.
+// as_bf16: entries are rounded to bf16 before they are used, as tables in bf16 would hold them.
 // bits: any-cpu+cuda
 struct EmbedFwd {
   static constexpr const char* kName = "embed_fwd";
@@ -14,17 +15,22 @@ struct EmbedFwd {
   View table;  // (V,D)
   View positions, position_table;  // (T) i32, (P,D) or none
   View out;
+  bool as_bf16 = false;
   void check() const;
 };
 KN_OP(EmbedFwd)
 
 // grad[ids[t]] += dx[t]; every occurrence is a part of its own, converted to fixed point alone
-// (NUMERICS rule 15). grad i64 (V,D), or f32 (chain in token order). bits: any-cpu+cuda
+// (NUMERICS rule 15). grad i64 (V,D), or f32 (chain in token order).
+// by_id: grad (f32) holds fixed-point sums whose last parts these are (GemmDw's `only`); a row that
+// occurs becomes the sum in fixed point of itself and all its tokens, rounded once.
+// bits: any-cpu+cuda
 struct EmbedBwd {
   static constexpr const char* kName = "embed_bwd";
   View ids, dx, grad;
   int64_t parts = 1;
   View overflow;
+  View by_id = {};  // (T) i32: the tokens in ascending order of their ids, or none
   void check() const;
 };
 KN_OP(EmbedBwd)

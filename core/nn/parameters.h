@@ -2,9 +2,9 @@
 // The weights of a model in memory, in the layouts that kernels read.
 //
 // Training keeps fp32 masters, moments (AdamW's two, or Muon's one) and 64-bit gradients, and from
-// each master the compute copy: rows (tables, vectors) in the compute dtype and GEMM panels for both
-// directions. Inference keeps the compute copy only, or quantised panels. In fp32 compute, rows are the
-// masters themselves.
+// each master the compute copy: vectors in the compute dtype and GEMM panels for both directions,
+// unless these are packed when they are wanted (Panels). Tables are looked up in their masters.
+// Inference keeps the compute copy only, or quantised panels.
 #pragma once
 
 #include <memory>
@@ -20,14 +20,15 @@ namespace llmctl {
 
 struct WeightState {
   Weight spec;
-  View rows;               // compute dtype: (padded_rows, cols) of a table, (n) of a vector
-  View panels, panels_t;   // forward and backward GEMM panels: multiplies()
+  View rows;               // (padded_rows, cols) of a table, (n) of a vector: compute dtype, or the master
+  View panels, panels_t;   // forward and backward GEMM panels: multiplies(), or none (core/nn/linear.h)
   int bits = 0;            // 8 or 4: quant_panels stand in for panels
   int64_t group = 0;
   View quant_panels;       // u8
   View master, m, v, grad;  // training: (padded_rows, cols), vectors (n); f32, f32, f32, i64 or f32
   bool muon = false;        // updated by Muon: m is its momentum and there is no v
-  bool one_part = false;    // grad is f32, stored and never added to
+  bool one_part = false;    // grad is f32: the matrix product's sum, stored and never added to
+  View chain;               // f32, in steps of one part: where a gradient's chain pauses; grad if one_part
   View overflow;            // i32 (1): set when a gradient is not finite or too large
   // One parameter's slice of master, m, v or grad: (rows, cols), or (1, n) for a vector.
   View param_rows(const View& whole, size_t param) const;
@@ -35,15 +36,19 @@ struct WeightState {
 
 enum class Purpose : uint8_t { inference, training };
 // fixed: 64-bit fixed point. one_part: the same, where a step makes one part of each gradient: those of
-// matrices that are used once are then f32 (NUMERICS rule 14). f32: plain sums, bound to their order.
+// matrices are then f32, which holds what fixed point would (NUMERICS rule 14). f32: plain sums, bound
+// to their order.
 enum class GradKind : uint8_t { fixed, one_part, f32 };
 enum class Update : uint8_t { adamw, muon };  // of hidden matrices; all else is AdamW's
+// Of training: GEMM panels for both directions stay in memory (refreshed each step), or each product
+// packs its own from the master: as fast where a step is one pass, and two compute copies less.
+enum class Panels : uint8_t { kept, packed_on_use };
 
 class Parameters {
  public:
   // Plans the memory; nothing is touched before allocate().
   Parameters(Table table, DType compute, Purpose purpose, kn::Device device = {},
-             GradKind grad = GradKind::fixed, Update update = Update::adamw);
+             GradKind grad = GradKind::fixed, Update update = Update::adamw, Panels panels = Panels::kept);
   void allocate() { arena_.allocate(), place(); }
 
   // Declares before allocate() that weight i is stored with so many bits in groups.
@@ -69,6 +74,7 @@ class Parameters {
   DType compute_;
   Purpose purpose_;
   GradKind grad_;
+  Panels panels_;
   Arena arena_;
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/embedding.h"
 
+#include "kernels/fixed.h"
 #include "tests/kernels/gradient_check.h"
 
 using namespace llmctl::kn;
@@ -56,6 +57,47 @@ TEST_CASE("embedding backward takes each occurrence as a part", "[embedding]") {
       if (kind == DType::i64)
         CHECK(std::memcmp(grad.view().data, exact.view().data, static_cast<size_t>(grad.bytes())) == 0);
     }
+}
+
+TEST_CASE("tables in f32 stand for tables in bf16", "[embedding]") {
+  const int64_t t = 9, v = 13, d = 70;
+  Buffer ids(DType::i32, {t}), table(DType::f32, {v, d}), places(DType::f32, {v, d});
+  Buffer rounded(DType::bf16, {v, d}), rounded_places(DType::bf16, {v, d});
+  ids.fill_int(1, 0, v - 1), table.fill(3), places.fill(4);
+  for (int64_t i = 0; i < v * d; ++i) rounded.set(i, table.at(i)), rounded_places.set(i, places.at(i));
+  Buffer out(DType::f32, {t, d}), want(DType::f32, {t, d});
+  EmbedFwd op{.ids = ids, .table = rounded, .positions = ids, .position_table = rounded_places, .out = want};
+  check_same_bits(op, {&want});
+  op.table = table, op.position_table = places, op.out = out, op.as_bf16 = true;
+  check_same_bits(op, {&out});
+  CHECK(std::memcmp(out.as<char>(), want.as<char>(), static_cast<size_t>(want.bytes())) == 0);
+}
+
+TEST_CASE("embedding backward by id gives what fixed point gives back", "[embedding]") {
+  const int64_t t = 61, v = 9, d = 83;
+  Buffer ids(DType::i32, {t}), by_id(DType::i32, {t}), dx(DType::bf16, {t, d}), overflow(DType::i32, {1});
+  Buffer fixed(DType::i64, {v, d}), grad(DType::f32, {v, d});
+  ids.fill_int(1, 0, v - 2), dx.fill(2, 1e-4), overflow.zero();
+  // Sums as `only` leaves them, some of them large and some below a step of fixed point of f32.
+  for (int64_t i = 0; i < v * d; ++i) {
+    const double g = test_normal(3, static_cast<uint64_t>(i)) * (i % 3 == 0 ? 300 : 1e-6);
+    fixed.as<int64_t>()[i] = to_fixed(static_cast<float>(g));
+    grad.as<float>()[i] = from_fixed(fixed.as<int64_t>()[i]);
+    REQUIRE(to_fixed(grad.as<float>()[i]) == fixed.as<int64_t>()[i]);
+  }
+  int64_t n = 0;
+  for (int id = 0; id < v; ++id)
+    for (int64_t r = 0; r < t; ++r)
+      if (static_cast<int>(ids.at(r)) == id) by_id.set(n++, static_cast<double>(r));
+  EmbedBwd op{.ids = ids, .dx = dx, .grad = fixed, .parts = t + 1, .overflow = overflow};
+  check_same_bits(op, {}, {&fixed, &overflow});
+  op.grad = grad, op.by_id = by_id;
+  check_same_bits(op, {}, {&grad, &overflow});
+  for (int64_t i = 0; i < v * d; ++i) REQUIRE(grad.as<float>()[i] == from_fixed(fixed.as<int64_t>()[i]));
+  CHECK(overflow.at(0) == 0);
+  dx.set(5, HUGE_VAL);
+  check_same_bits(op, {}, {&grad, &overflow});
+  CHECK(overflow.at(0) == 1);
 }
 
 TEST_CASE("embedding backward refuses what is not finite", "[embedding]") {

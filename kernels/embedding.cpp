@@ -29,10 +29,11 @@ void EmbedBwd::check() const {
   llmctl::check(grad.cols() == dx.cols(), Code::bug, "[", kName, "] grad has ", grad.cols(),
                 " columns and dx ", dx.cols());
   check_grad(kName, grad, grad.size(), overflow, parts);
-  if (!by_id) return;
-  check_vector(kName, "by_id", by_id, DType::i32, dx.rows());
-  check_vector(kName, "overflow", overflow, DType::i32, 1);
-  llmctl::check(grad.dtype == DType::f32, Code::bug, "[", kName, "] by_id wants grad in f32");
+}
+
+void ToFixed::check() const {
+  check_vector(kName, "x", x, DType::f32, x.size());
+  check_vector(kName, "y", y, DType::i64, x.size());
 }
 #endif
 
@@ -45,25 +46,6 @@ KN_INLINE F32 entry(const T* p, int64_t n, bool as_bf16) {
   return as_bf16 ? from_bits(shl<16>(round_bf16(x))) : x;
 }
 
-// Columns [begin, end) of every row that occurs.
-template <class T>
-void sum_rows(const EmbedBwd& a, const T* dx, int64_t begin, int64_t end) {
-  const int64_t t = a.dx.rows(), d = a.dx.cols();
-  const int32_t *ids = a.ids.as<int32_t>(), *order = a.by_id.as<int32_t>();
-  FixedAdder adder = fixed_adder(a.parts);
-  for (int64_t r = 0; r < t;) {
-    const int32_t id = ids[order[r]];
-    float* row = a.grad.as<float>() + id * d + begin;
-    int64_t sum[kColumnBlock] = {};
-    for_lanes(end - begin, [&](int64_t i, int64_t n) { add_fixed(adder, sum + i, load(row + i, n)); });
-    for (; r < t && ids[order[r]] == id; ++r)
-      for_lanes(end - begin, [&](int64_t i, int64_t n) {
-        add_fixed(adder, sum + i, load_row(dx + order[r] * d + begin + i, n));
-      });
-    for_lanes(end - begin, [&](int64_t i, int64_t n) { store(row + i, load_fixed(sum + i), n); });
-  }
-  if (refused(adder)) raise_flag(a.overflow.as<int32_t>());
-}
 }  // namespace
 
 void launch(KN_CPU, const EmbedFwd& a, const Exec& ex) {
@@ -89,10 +71,6 @@ void launch(KN_CPU, const EmbedFwd& a, const Exec& ex) {
 void launch(KN_CPU, const EmbedBwd& a, const Exec& ex) {
   const int64_t t = a.dx.rows(), d = a.dx.cols();
   const int32_t* ids = a.ids.as<int32_t>();
-  if (a.by_id)
-    return by_dtype(a.dx, [&](auto* dx) {
-      for_blocks(ex, d, kColumnBlock, [&](int64_t begin, int64_t end) { sum_rows(a, dx, begin, end); });
-    });
   by_dtype(a.dx, [&](auto* dx) {
     by_grad(a.grad, [&](auto* grad) {
       for_blocks(ex, d, kColumnBlock, [&](int64_t begin, int64_t end) {
@@ -105,6 +83,18 @@ void launch(KN_CPU, const EmbedBwd& a, const Exec& ex) {
         }
         if (refused(adder)) raise_flag(a.overflow.as<int32_t>());
       });
+    });
+  });
+}
+
+void launch(KN_CPU, const ToFixed& a, const Exec& ex) {
+  const float* x = a.x.as<float>();
+  int64_t* y = a.y.as<int64_t>();
+  for_blocks(ex, a.x.size(), 1 << 16, [&](int64_t begin, int64_t end) {
+    FixedAdder adder = fixed_adder(1);
+    for_lanes(end - begin, [&](int64_t i, int64_t n) {
+      for (int64_t j = 0; j < n; ++j) y[begin + i + j] = 0;
+      add_fixed(adder, y + begin + i, load(x + begin + i, n), n);
     });
   });
 }

@@ -33,18 +33,9 @@ __global__ void embed_backward(const int32_t* ids, const X* dx, G* grad, int64_t
   for (int64_t t = 0; t < rows; ++t) add_grad(grad + ids[t] * d + i, widen(dx[t * d + i]), limit, overflow);
 }
 
-template <class X>
-__global__ void embed_sum_rows(const int32_t* ids, const int32_t* order, const X* dx, float* grad, int64_t rows,
-                               int64_t d, float limit, int32_t* overflow) {
+__global__ void to_fixed_kernel(const float* x, int64_t* y, int64_t n) {
   const int64_t i = global_thread();
-  if (i >= d) return;
-  for (int64_t r = 0; r < rows;) {
-    const int32_t id = ids[order[r]];
-    int64_t sum = 0;
-    add_grad(&sum, grad[id * d + i], limit, overflow);
-    for (; r < rows && ids[order[r]] == id; ++r) add_grad(&sum, widen(dx[order[r] * d + i]), limit, overflow);
-    grad[id * d + i] = from_fixed(sum);
-  }
+  if (i < n) y[i] = fits_fixed(x[i], fixed_limit(1)) ? to_fixed(x[i]) : 0;
 }
 
 }  // namespace
@@ -66,18 +57,19 @@ void launch(Cuda, const EmbedBwd& a, const Exec& ex) {
   const int64_t t = a.dx.rows(), d = a.dx.cols();
   if (t == 0) return;
   by_dtype(a.dx, [&](auto* dx) {
-    if (a.by_id) {
-      embed_sum_rows<<<blocks_for(d, kThreads), kThreads, 0, stream_of(ex)>>>(
-          a.ids.as<int32_t>(), a.by_id.as<int32_t>(), dx, a.grad.as<float>(), t, d, fixed_limit(a.parts),
-          a.overflow.as<int32_t>());
-      return;
-    }
     by_grad(a.grad, [&](auto* grad) {
       embed_backward<<<blocks_for(d, kThreads), kThreads, 0, stream_of(ex)>>>(
           a.ids.as<int32_t>(), dx, grad, t, d, fixed_limit(a.parts), a.overflow.as<int32_t>());
     });
   });
   check_launch(EmbedBwd::kName);
+}
+
+void launch(Cuda, const ToFixed& a, const Exec& ex) {
+  const int64_t n = a.x.size();
+  if (n == 0) return;
+  to_fixed_kernel<<<blocks_for(n, kThreads), kThreads, 0, stream_of(ex)>>>(a.x.as<float>(), a.y.as<int64_t>(), n);
+  check_launch(ToFixed::kName);
 }
 
 }  // namespace llmctl::kn

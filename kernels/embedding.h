@@ -22,17 +22,23 @@ KN_OP(EmbedFwd)
 
 // grad[ids[t]] += dx[t]; every occurrence is a part of its own, converted to fixed point alone
 // (NUMERICS rule 15). grad i64 (V,D), or f32 (chain in token order).
-// by_id: grad (f32) holds fixed-point sums whose last parts these are (GemmDw's `only`); a row that
-// occurs becomes the sum in fixed point of itself and all its tokens, rounded once.
 // bits: any-cpu+cuda
 struct EmbedBwd {
   static constexpr const char* kName = "embed_bwd";
   View ids, dx, grad;
   int64_t parts = 1;
   View overflow;
-  View by_id = {};  // (T) i32: the tokens in ascending order of their ids, or none
   void check() const;
 };
 KN_OP(EmbedBwd)
+
+// y (n) i64 = x (n) f32 in fixed point (fixed.h): what GemmDw's `only` left becomes a sum that others
+// join. x and y must not overlap. bits: any-cpu+cuda
+struct ToFixed {
+  static constexpr const char* kName = "to_fixed";
+  View x, y;
+  void check() const;
+};
+KN_OP(ToFixed)
 
 }  // namespace llmctl::kn

@@ -79,7 +79,7 @@ Share share_of(const ModelSpec& spec, const Table& table, const TrainConfig& con
   for (const Weight& w : table) {
     if (!in_stage(w.name, spec.config.tied, layers, stage, l.pp)) continue;
     const int64_t n = local_elements(w, l.tp);
-    const int64_t grad = fixed && !(one_part && w.multiplies()) ? 8 : 4;
+    const int64_t grad = fixed && !(one_part && w.role == Role::linear) ? 8 : 4;
     // Rows of tables, and of vectors in fp32, are the masters themselves (core/nn/parameters.h).
     const bool own_rows = w.role == Role::vector && spec.compute != DType::f32;
     const int64_t copies = (own_rows ? 1 : 0) + (w.multiplies() && panels_of(config) == Panels::kept ? 2 : 0);

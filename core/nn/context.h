@@ -37,6 +37,9 @@ struct Ctx {
   // leaves its sums in WeightState::chain for the next.
   bool resume = false, pause = false;
   const LinearObserver* observe = nullptr;  // calibration of quantisation
+  // Where a weight's panels are packed on use when they fit: one place for all stays in the caches.
+  // Of one product at a time.
+  View panels = {};
 
   template <class Op>
   void run(const Op& op) const {

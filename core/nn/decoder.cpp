@@ -22,16 +22,13 @@ BlockSaved Block::take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t 
   return s;
 }
 
-void Block::take_pointwise(Arena& arena, DType dtype, int64_t tokens, int64_t hidden, BlockSaved& s) const {
+void Block::take_norms(Arena& arena, DType dtype, int64_t tokens, int64_t hidden, BlockSaved& s) const {
   s.h1 = arena.take(dtype, {tokens, hidden});
   s.h2 = arena.take(dtype, {tokens, hidden});
-  s.mlp.act = arena.take(dtype, {tokens, mlp.width});
 }
 
-void Block::recompute_pointwise(Ctx& ctx, const View& x, const BlockSaved& s) const {
-  norm1.forward(ctx, x, s.h1, s.norm1);
-  norm2.forward(ctx, s.mid, s.h2, s.norm2);
-  mlp.activate(ctx, s.mlp);
+void Block::take_activation(Arena& arena, DType dtype, int64_t tokens, BlockSaved& s) const {
+  s.mlp.act = arena.take(dtype, {tokens, mlp.width});
 }
 
 void Block::forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, int64_t layer, const View& x,
@@ -105,7 +102,8 @@ void Decoder::forward(Ctx& ctx, const TokenBatch& batch, const View& hidden) con
     ArenaFrame block_frame(ctx.arena);
     const Block& block = blocks_[static_cast<size_t>(l)];
     BlockSaved saved = block.take_saved(ctx.arena, dtype_, batch.tokens, config_.hidden, false);
-    block.take_pointwise(ctx.arena, dtype_, batch.tokens, config_.hidden, saved);
+    block.take_norms(ctx.arena, dtype_, batch.tokens, config_.hidden, saved);
+    block.take_activation(ctx.arena, dtype_, batch.tokens, saved);
     block.forward(ctx, batch, rope_, l, x, y, saved);
     std::swap(x, y);
   }
@@ -123,7 +121,9 @@ DecoderSaved Decoder::forward_saving(Ctx& ctx, const TokenBatch& batch, Recomput
     int64_t mark = ctx.arena.mark();
     BlockSaved saved = block.take_saved(ctx.arena, dtype_, t, d, true);
     if (recompute == Recompute::pointwise) mark = ctx.arena.mark();
-    block.take_pointwise(ctx.arena, dtype_, t, d, saved);
+    block.take_activation(ctx.arena, dtype_, t, saved);
+    if (recompute == Recompute::norms) mark = ctx.arena.mark();
+    block.take_norms(ctx.arena, dtype_, t, d, saved);
     block.forward(ctx, batch, rope_, l, s.x[static_cast<size_t>(l)], s.x.back(), saved);
     if (recompute != Recompute::none) ctx.arena.release(mark);
     if (recompute != Recompute::block) s.blocks.push_back(saved);
@@ -142,23 +142,25 @@ void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s,
     const Block& block = blocks_[static_cast<size_t>(l)];
     const View& x = s.x[static_cast<size_t>(l)];
     ArenaFrame frame(ctx.arena);
-    BlockSaved saved =
-        recompute == Recompute::block ? block.take_saved(ctx.arena, dtype_, t, d, true) : s.blocks[static_cast<size_t>(l)];
-    if (recompute != Recompute::none) block.take_pointwise(ctx.arena, dtype_, t, d, saved);
-    if (recompute == Recompute::block)
+    const bool whole = recompute == Recompute::block, activation = whole || recompute == Recompute::pointwise;
+    BlockSaved saved = whole ? block.take_saved(ctx.arena, dtype_, t, d, true) : s.blocks[static_cast<size_t>(l)];
+    if (recompute != Recompute::none) block.take_norms(ctx.arena, dtype_, t, d, saved);
+    if (activation) block.take_activation(ctx.arena, dtype_, t, saved);
+    if (whole) {
       block.forward(ctx, batch, rope_, l, x, s.x[static_cast<size_t>(l) + 1], saved);
-    else if (recompute == Recompute::pointwise)
-      block.recompute_pointwise(ctx, x, saved);
+    } else if (recompute != Recompute::none) {
+      block.norm1.forward(ctx, x, saved.h1, saved.norm1);
+      block.norm2.forward(ctx, saved.mid, saved.h2, saved.norm2);
+      if (activation) block.mlp.activate(ctx, saved.mlp);
+    }
     block.backward(ctx, batch, rope_, x, dx, saved, dx);
   }
 }
 
-void Decoder::backward_embed(Ctx& ctx, const View& ids, const View& positions, const View& by_id,
-                             const View& dx) const {
+void Decoder::backward_embed(Ctx& ctx, const View& ids, const View& positions, const View& dx) const {
   // Every occurrence of an id is a part (NUMERICS rule 15), beside the head's own when tied.
   const int64_t parts = ctx.parts_in_step * (ctx.part_tokens + 1);
-  ctx.run(kn::EmbedBwd{.ids = ids, .dx = dx, .grad = embed_->grad, .parts = parts, .overflow = embed_->overflow,
-                       .by_id = embed_->one_part ? by_id : View{}});
+  ctx.run(kn::EmbedBwd{.ids = ids, .dx = dx, .grad = embed_->grad, .parts = parts, .overflow = embed_->overflow});
   if (positions_)
     ctx.run(kn::EmbedBwd{.ids = positions, .dx = dx, .grad = positions_->grad, .parts = parts,
                          .overflow = positions_->overflow});

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 
+#include "kernels/basic.h"
 #include "kernels/cross_entropy.h"
+#include "kernels/embedding.h"
 
 namespace llmctl {
 
@@ -94,14 +96,30 @@ void Head::loss_and_gradient(Ctx& ctx, const View& hidden, const View& targets, 
       head.backward_input(ctx, dz, rows_of(dhidden, c.begin, c.count));
       kn::GemmDw dw{.dy = dz, .x = h, .seq = std::min(ctx.seq, c.count), .chain = chain,
                     .resume = ctx.resume || i > 0, .pause = ctx.pause || i + 1 < pieces.size(),
-                    .grad = weight->grad,
-                    .only = weight->one_part,
+                    .grad = weight->chain ? weight->chain : weight->grad,
+                    .only = static_cast<bool>(weight->chain),
                     .parts = tied ? ctx.parts_in_step * (ctx.part_tokens + 1) : ctx.parts_in_step,
                     .overflow = weight->overflow, .order = weight->spec.order};
       dw.work = ctx.arena.bytes(kn::gemm_dw_workspace(dz.dtype, c.count, dw.seq, padded_vocab, h.cols(), dw.order));
       ctx.run(dw);
     }
   }
+  if (weight->chain && !weight->one_part && !ctx.pause) widen_gradient(ctx);
+}
+
+// f32 in the first half of the memory to i64 in all of it: upper halves first, whose places are free.
+void Head::widen_gradient(Ctx& ctx) const {
+  float* from = weight->chain.as<float>();
+  int64_t* to = weight->grad.as<int64_t>();
+  int64_t end = weight->grad.size();
+  for (; end > 1; end -= end / 2) {
+    const int64_t begin = end - end / 2;
+    ctx.run(kn::ToFixed{.x = View(from + begin, DType::f32, {end - begin}), .y = View(to + begin, DType::i64, {end - begin})});
+  }
+  ArenaFrame frame(ctx.arena);
+  const View last = ctx.arena.take(DType::f32, {1});
+  ctx.run(kn::Convert{.x = View(from, DType::f32, {1}), .y = last});
+  ctx.run(kn::ToFixed{.x = last, .y = View(to, DType::i64, {1})});
 }
 
 }  // namespace llmctl

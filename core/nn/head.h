@@ -28,6 +28,7 @@ struct Head {
  private:
   void logit_gradient(Ctx& ctx, const View& hidden, const View& targets, float scale, const View& loss,
                       const View& dlogits) const;
+  void widen_gradient(Ctx& ctx) const;
 };
 
 }  // namespace llmctl

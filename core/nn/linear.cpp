@@ -3,16 +3,23 @@
 
 namespace llmctl {
 
+namespace {
+View room_for_panels(Ctx& ctx, DType dtype, int64_t elements) {
+  const bool fits = elements * size_of(dtype) <= ctx.panels.size() && ctx.panels;
+  return fits ? View(ctx.panels.data, dtype, {elements}) : ctx.arena.take(dtype, {elements});
+}
+}  // namespace
+
 View forward_panels(Ctx& ctx, const WeightState& w, DType dtype) {
   if (w.panels) return w.panels;
-  const View p = ctx.arena.take(dtype, {kn::panel_elements(dtype, w.spec.cols(), w.spec.padded_rows)});
+  const View p = room_for_panels(ctx, dtype, kn::panel_elements(dtype, w.spec.cols(), w.spec.padded_rows));
   ctx.run(kn::PackPanels{.src = w.master, .panels = p, .panels_t = {}});
   return p;
 }
 
 View backward_panels(Ctx& ctx, const WeightState& w, DType dtype) {
   if (w.panels_t) return w.panels_t;
-  const View p = ctx.arena.take(dtype, {kn::panel_elements(dtype, w.spec.padded_rows, w.spec.cols())});
+  const View p = room_for_panels(ctx, dtype, kn::panel_elements(dtype, w.spec.padded_rows, w.spec.cols()));
   ctx.run(kn::PackPanels{.src = w.master, .panels = {}, .panels_t = p});
   return p;
 }

@@ -9,7 +9,7 @@
 namespace llmctl {
 
 // Panels of w for y = x w^T (panel_elements of contraction cols) and for dx = dy w: those it keeps, or
-// else packed from the master into ctx.arena, in the dtype of the product.
+// else packed from the master into ctx.panels or ctx.arena, in the dtype of the product.
 View forward_panels(Ctx& ctx, const WeightState& w, DType dtype);
 View backward_panels(Ctx& ctx, const WeightState& w, DType dtype);
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/nn/parameters.h"
 
+#include <algorithm>
+
 #include "kernels/basic.h"
 
 namespace llmctl {
@@ -44,10 +46,10 @@ void Parameters::place() {
       w.master = take(DType::f32);
       w.m = take(DType::f32);
       if (!w.muon) w.v = take(DType::f32);
-      w.one_part = grad_ == GradKind::one_part && w.spec.multiplies();
+      w.one_part = grad_ == GradKind::one_part && w.spec.role == Role::linear;
       w.grad = take(grad_ == GradKind::f32 || w.one_part ? DType::f32 : DType::i64);
-      if (w.one_part)
-        w.chain = w.grad;
+      if (grad_ == GradKind::one_part && w.spec.multiplies())
+        w.chain = View(w.grad.data, DType::f32, {rows, cols});
       else if (grad_ == GradKind::one_part && w.spec.role == Role::vector)
         w.chain = take(DType::f32);
     }
@@ -62,6 +64,16 @@ void Parameters::place() {
     if (purpose_ == Purpose::training)
       w.panels_t = arena_.take(compute_, {kn::panel_elements(compute_, rows, cols)});
   }
+}
+
+int64_t Parameters::packed_bytes() const {
+  int64_t most = 0;
+  for (const WeightState& w : weights_) {
+    if (w.panels || !w.master || !w.spec.hidden()) continue;
+    const int64_t rows = w.spec.padded_rows, cols = w.spec.cols();
+    most = std::max({most, kn::panel_elements(compute_, cols, rows), kn::panel_elements(compute_, rows, cols)});
+  }
+  return most * size_of(compute_);
 }
 
 WeightState* Parameters::find(const std::string& name) {

@@ -27,8 +27,10 @@ struct WeightState {
   View quant_panels;       // u8
   View master, m, v, grad;  // training: (padded_rows, cols), vectors (n); f32, f32, f32, i64 or f32
   bool muon = false;        // updated by Muon: m is its momentum and there is no v
-  bool one_part = false;    // grad is f32: the matrix product's sum, stored and never added to
-  View chain;               // f32, in steps of one part: where a gradient's chain pauses; grad if one_part
+  bool one_part = false;    // grad is f32, stored and never added to
+  // f32, in steps of one part: where a gradient's chain pauses. Of matrices it is grad, or of a tied
+  // table, whose head's sum others join, the first half of grad's memory (core/nn/head.h).
+  View chain;
   View overflow;            // i32 (1): set when a gradient is not finite or too large
   // One parameter's slice of master, m, v or grad: (rows, cols), or (1, n) for a vector.
   View param_rows(const View& whole, size_t param) const;
@@ -36,8 +38,7 @@ struct WeightState {
 
 enum class Purpose : uint8_t { inference, training };
 // fixed: 64-bit fixed point. one_part: the same, where a step makes one part of each gradient: those of
-// matrices are then f32, which holds what fixed point would (NUMERICS rule 14). f32: plain sums, bound
-// to their order.
+// matrices that are used once are then f32 (NUMERICS rule 14). f32: plain sums, bound to their order.
 enum class GradKind : uint8_t { fixed, one_part, f32 };
 enum class Update : uint8_t { adamw, muon };  // of hidden matrices; all else is AdamW's
 // Of training: GEMM panels for both directions stay in memory (refreshed each step), or each product
@@ -62,6 +63,8 @@ class Parameters {
   DType compute() const { return compute_; }
   Purpose purpose() const { return purpose_; }
   int64_t bytes() const { return arena_.peak(); }
+  // Of the largest panels of a block that are packed on use: 0 when none are.
+  int64_t packed_bytes() const;
 
   // From master (training) to the compute copy: after initialisation, load, and every step.
   void refresh(const kn::Exec& exec);

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 
 namespace llmctl {
 
@@ -16,7 +15,6 @@ BatchBuilder::BatchBuilder(Arena& arena, int64_t max_tokens, int64_t pages, int6
   // Every document has a token and every page one at least.
   sequence_rows_ = arena.take(DType::i32, {max_tokens, 4});
   page_table_ = arena.take(DType::i32, {max_tokens});
-  by_id_ = arena.take(DType::i32, {max_tokens});
   batch_.pages = pages;
 }
 
@@ -96,15 +94,6 @@ void BatchBuilder::plan(int64_t tokens) {
     pieces_.push_back({{at, count}, {sequences_++, 1}, {{{0, count}, {0, 1}}}});
   }
   table_entries_ = 1;
-}
-
-View BatchBuilder::by_id() {
-  const View all = rows_view(by_id_);
-  const int32_t* ids = ids_.as<int32_t>();
-  int32_t* order = all.as<int32_t>();
-  std::iota(order, order + tokens_, 0);
-  std::sort(order, order + tokens_, [&](int32_t a, int32_t b) { return ids[a] != ids[b] ? ids[a] < ids[b] : a < b; });
-  return all;
 }
 
 const TokenBatch& BatchBuilder::batch(int64_t index) {

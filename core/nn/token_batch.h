@@ -33,8 +33,6 @@ class BatchBuilder {
   View ids() const { return rows_view(ids_); }
   View positions() const { return rows_view(positions_); }
   View targets() const { return rows_view(targets_); }
-  // (T) i32: the tokens in ascending order of their ids, equal ones as they stand.
-  View by_id();
 
  private:
   void check_ids(std::span<const int32_t> ids, bool target) const;
@@ -46,7 +44,7 @@ class BatchBuilder {
   };
   Piece& piece_of(int64_t begin);
   int64_t pages_ = 0, vocab_ = 0, piece_ = 0, tokens_ = 0, sequences_ = 0, table_entries_ = 0, group_pages_ = 0;
-  View ids_, positions_, slots_, sequence_rows_, page_table_, targets_, by_id_;
+  View ids_, positions_, slots_, sequence_rows_, page_table_, targets_;
   std::vector<Piece> pieces_;
   TokenBatch batch_;
 };

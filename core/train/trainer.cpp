@@ -24,7 +24,10 @@ GradKind grad_kind(const TrainConfig& config) {
 
 Recompute recompute_of(const TrainConfig& config) {
   const std::string& r = config.parallel.recompute;
-  return r == "block" ? Recompute::block : r == "pointwise" ? Recompute::pointwise : Recompute::none;
+  return r == "block"       ? Recompute::block
+         : r == "pointwise" ? Recompute::pointwise
+         : r == "norms"     ? Recompute::norms
+                            : Recompute::none;
 }
 
 }  // namespace
@@ -111,6 +114,7 @@ void Trainer::pass(int64_t units, std::vector<double>& unit_losses, const kn::Ex
   ctx.seq = config_.unit.seq_len;
   ctx.parts_in_step = config_.batch.units;
   ctx.part_tokens = unit_tokens();
+  ctx.panels = step_arena_.bytes(model_->parameters().packed_bytes());
   const int64_t pieces = builder_->pieces();
   for (int64_t u = 0; u < units; ++u)
     ctx.parts.push_back({u * unit_tokens(), pieces > 1 ? piece_tokens() : unit_tokens()});
@@ -124,8 +128,7 @@ void Trainer::pass(int64_t units, std::vector<double>& unit_losses, const kn::Ex
     piece(ctx, batch, elements_of(builder_->targets(), rows), elements_of(loss, rows),
           rows_of(dx, rows.begin, rows.count));
   }
-  const View by_id = exec.plan || grad_kind(config_) != GradKind::one_part ? View{} : builder_->by_id();
-  model_->decoder().backward_embed(ctx, builder_->ids(), builder_->positions(), by_id, dx);
+  model_->decoder().backward_embed(ctx, builder_->ids(), builder_->positions(), dx);
   if (exec.plan) return;
   const float* l = loss.as<float>();
   for (int64_t u = 0; u < units; ++u) {

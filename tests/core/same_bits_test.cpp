@@ -83,7 +83,7 @@ void check_same_everywhere(const Json& hf, const TrainConfig& config) {
     grouped.parallel.units_per_pass = per_pass;
     CHECK(train(hf, grouped, two).steps == reference.steps);
   }
-  for (const char* what : {"pointwise", "block"}) {
+  for (const char* what : {"none", "pointwise", "block"}) {
     INFO("recompute " << what);
     TrainConfig recompute = config;
     recompute.parallel.recompute = what;
@@ -134,7 +134,7 @@ TEST_CASE("a unit has the same bits in pieces of any size", "[same-bits]") {
           Machine two(2);
           const Trace whole = train(hf, config, two, 3);
           for (int64_t alive : {1, 2})
-            for (const char* recompute : {"none", "pointwise", "block"}) {
+            for (const char* recompute : {"norms", "block"}) {
               INFO(alive << " sequences a pass, recompute " << recompute);
               config.parallel.sequences_per_pass = alive;
               config.parallel.recompute = recompute;

@@ -15,6 +15,8 @@ void BiasGrad::check() const {
   check(grad.dtype != DType::i64 ||
             (parts >= 1 && overflow.dtype == DType::i32 && overflow.size() == 1),
         Code::bug, "[bias_grad] fixed point wants parts >= 1 (got ", parts, ") and an overflow flag");
+  check(!(resume || pause) || (chain.dtype == DType::f32 && chain.size() == dy.cols()), Code::bug,
+        "[bias_grad] chain has ", chain.size(), " elements and dy ", dy.cols(), " columns");
 }
 #endif
 
@@ -26,7 +28,12 @@ template <class T, class G>
 void sum_columns(const BiasGrad& op, int64_t first, T* dy, G* grad) {
   const int64_t cols = op.dy.cols(), tokens = op.dy.rows();
   const int64_t left = cols - first;
-  F32 sum[kStrips] = {zero(), zero(), zero(), zero()};
+  float* chain = op.chain.as<float>();
+  F32 sum[kStrips];
+  for (int s = 0; s < kStrips; ++s) {
+    const int64_t n = left - s * 16 < 16 ? left - s * 16 : 16;
+    sum[s] = op.resume && n > 0 ? load(chain + first + s * 16, n) : zero();
+  }
   for (int64_t t = 0; t < tokens; ++t)
     for (int s = 0; s < kStrips; ++s) {
       const int64_t n = left - s * 16 < 16 ? left - s * 16 : 16;
@@ -35,7 +42,10 @@ void sum_columns(const BiasGrad& op, int64_t first, T* dy, G* grad) {
   FixedAdder adder = fixed_adder(op.parts);
   for (int s = 0; s < kStrips; ++s) {
     const int64_t n = left - s * 16 < 16 ? left - s * 16 : 16;
-    if (n > 0) add_grad(adder, grad + first + s * 16, sum[s], n);
+    if (n > 0 && op.pause)
+      store(chain + first + s * 16, sum[s], n);
+    else if (n > 0)
+      add_grad(adder, grad + first + s * 16, sum[s], n);
   }
   if (refused(adder)) raise_flag(op.overflow.as<int32_t>());
 }

@@ -30,11 +30,23 @@ void EmbedBwd::check() const {
                 " columns and dx ", dx.cols());
   check_grad(kName, grad, grad.size(), overflow, parts);
 }
+
+void ToFixed::check() const {
+  check_vector(kName, "x", x, DType::f32, x.size());
+  check_vector(kName, "y", y, DType::i64, x.size());
+}
 #endif
 
 namespace {
 constexpr int64_t kColumnBlock = 64;
+
+template <class T>
+KN_INLINE F32 entry(const T* p, int64_t n, bool as_bf16) {
+  const F32 x = load_row(p, n);
+  return as_bf16 ? from_bits(shl<16>(round_bf16(x))) : x;
 }
+
+}  // namespace
 
 void launch(KN_CPU, const EmbedFwd& a, const Exec& ex) {
   const int64_t t = a.out.rows(), d = a.out.cols();
@@ -47,8 +59,8 @@ void launch(KN_CPU, const EmbedFwd& a, const Exec& ex) {
           const auto* word = table + ids[r] * d;
           const auto* place = positions ? position_table + positions[r] * d : nullptr;
           for_lanes(d, [&](int64_t i, int64_t n) {
-            const F32 x = load_row(word + i, n);
-            store_row(out + r * d + i, place ? add(x, load_row(place + i, n)) : x, n);
+            const F32 x = entry(word + i, n, a.as_bf16);
+            store_row(out + r * d + i, place ? add(x, entry(place + i, n, a.as_bf16)) : x, n);
           });
         }
       });
@@ -71,6 +83,18 @@ void launch(KN_CPU, const EmbedBwd& a, const Exec& ex) {
         }
         if (refused(adder)) raise_flag(a.overflow.as<int32_t>());
       });
+    });
+  });
+}
+
+void launch(KN_CPU, const ToFixed& a, const Exec& ex) {
+  const float* x = a.x.as<float>();
+  int64_t* y = a.y.as<int64_t>();
+  for_blocks(ex, a.x.size(), 1 << 16, [&](int64_t begin, int64_t end) {
+    FixedAdder adder = fixed_adder(1);
+    for_lanes(end - begin, [&](int64_t i, int64_t n) {
+      for (int64_t j = 0; j < n; ++j) y[begin + i + j] = 0;
+      add_fixed(adder, y + begin + i, load(x + begin + i, n), n);
     });
   });
 }

@@ -79,12 +79,15 @@ KN_OP(GemmDw)
 int64_t gemm_dw_workspace(DType dtype, int64_t tokens, int64_t seq, int64_t n, int64_t k,
                           Bf16Order order = Bf16Order::pair);
 
-// The bias gradient: column sums of dy (T,N), one f32 chain in token order, into grad (N).
+// The bias gradient: column sums of dy (T,N), one f32 chain in token order, into grad (N). resume and
+// pause as above, in chain (f32 (N)).
 // bits: any-isa
 struct BiasGrad {
   static constexpr const char* kName = "bias_grad";
   View dy, grad, overflow;
   int64_t parts = 1;
+  View chain = {};
+  bool resume = false, pause = false;
   void check() const;
 };
 KN_OP(BiasGrad)

@@ -32,6 +32,9 @@ void LayerNormBwd::check() const {
   check_grad(kName, grad_b, d, overflow, parts);
   llmctl::check(grad_w.dtype == grad_b.dtype, Code::bug, "[", kName, "] grad_w is ", name_of(grad_w.dtype),
                 " and grad_b is ", name_of(grad_b.dtype), ": want the same");
+  if (!resume && !pause) return;
+  check_vector(kName, "chain_w", chain_w, DType::f32, d);
+  check_vector(kName, "chain_b", chain_b, DType::f32, d);
 }
 #endif
 
@@ -88,6 +91,12 @@ void weight_gradients(const LayerNormBwd& a, const G* dy, const X* x, D* grad_w,
   for_blocks(ex, d, kColumnBlock, [&](int64_t begin, int64_t end) {
     F32 w[kColumnBlock / kLanes] = {zero(), zero(), zero(), zero()};
     F32 b[kColumnBlock / kLanes] = {zero(), zero(), zero(), zero()};
+    float *chain_w = a.chain_w.as<float>(), *chain_b = a.chain_b.as<float>();
+    if (a.resume)
+      for_lanes(end - begin, [&](int64_t i, int64_t n) {
+        w[i / kLanes] = load(chain_w + begin + i, n);
+        b[i / kLanes] = load(chain_b + begin + i, n);
+      });
     for (int64_t r = 0; r < t; ++r) {
       const F32 center = set1(mean[r]), scale = set1(rstd[r]);
       for_lanes(end - begin, [&](int64_t i, int64_t n) {
@@ -97,6 +106,11 @@ void weight_gradients(const LayerNormBwd& a, const G* dy, const X* x, D* grad_w,
         b[lane] = add(b[lane], g);
       });
     }
+    if (a.pause)
+      return for_lanes(end - begin, [&](int64_t i, int64_t n) {
+        store(chain_w + begin + i, w[i / kLanes], n);
+        store(chain_b + begin + i, b[i / kLanes], n);
+      });
     FixedAdder adder = fixed_adder(a.parts);
     for_lanes(end - begin, [&](int64_t i, int64_t n) {
       add_grad(adder, grad_w + begin + i, w[i / kLanes], n);

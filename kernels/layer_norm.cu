@@ -50,14 +50,19 @@ __global__ void layer_backward(const G* dy, const X* x, const W* w, const float*
 template <class G, class X, class D>
 __global__ void layer_weight_gradients(const G* dy, const X* x, const float* mean, const float* rstd,
                                        D* grad_w, D* grad_b, int64_t rows, int64_t d, float limit,
-                                       int32_t* overflow) {
+                                       int32_t* overflow, float* chain_w, float* chain_b, bool resume,
+                                       bool pause) {
   const int64_t i = global_thread();
   if (i >= d) return;
-  float w = 0.0f, b = 0.0f;
+  float w = resume ? chain_w[i] : 0.0f, b = resume ? chain_b[i] : 0.0f;
   for (int64_t r = 0; r < rows; ++r) {
     const float g = widen(dy[r * d + i]);
     w = math::fma(g, (widen(x[r * d + i]) - mean[r]) * rstd[r], w);
     b += g;
+  }
+  if (pause) {
+    chain_w[i] = w, chain_b[i] = b;
+    return;
   }
   add_grad(grad_w + i, w, limit, overflow);
   add_grad(grad_b + i, b, limit, overflow);
@@ -88,7 +93,8 @@ void launch(Cuda, const LayerNormBwd& a, const Exec& ex) {
       by_grad(a.grad_w, [&](auto* grad_w) {
         layer_weight_gradients<<<blocks_for(d, kThreads), kThreads, 0, stream_of(ex)>>>(
             dy, x, mean, rstd, grad_w, static_cast<decltype(grad_w)>(a.grad_b.data), t, d,
-            fixed_limit(a.parts), a.overflow.as<int32_t>());
+            fixed_limit(a.parts), a.overflow.as<int32_t>(), a.chain_w.as<float>(), a.chain_b.as<float>(),
+            a.resume, a.pause);
       });
       by_dtype(a.w, [&](auto* w) {
         by_dtype(a.dx, [&](auto* dx) {

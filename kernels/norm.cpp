@@ -26,6 +26,7 @@ void RmsNormBwd::check() const {
   check_vector(kName, "rstd", rstd, DType::f32, t);
   check_residual(kName, dresidual, dx);
   check_grad(kName, grad, d, overflow, parts);
+  if (resume || pause) check_vector(kName, "chain", chain, DType::f32, d);
 }
 #endif
 
@@ -73,6 +74,8 @@ void weight_gradient(const RmsNormBwd& a, const G* dy, const X* x, D* grad, cons
   const float* rstd = a.rstd.as<float>();
   for_blocks(ex, d, kColumnBlock, [&](int64_t begin, int64_t end) {
     F32 sum[kColumnBlock / kLanes] = {zero(), zero(), zero(), zero()};
+    float* chain = a.chain.as<float>();
+    if (a.resume) for_lanes(end - begin, [&](int64_t i, int64_t n) { sum[i / kLanes] = load(chain + begin + i, n); });
     for (int64_t r = 0; r < t; ++r) {
       const F32 scale = set1(rstd[r]);
       for_lanes(end - begin, [&](int64_t i, int64_t n) {
@@ -81,6 +84,8 @@ void weight_gradient(const RmsNormBwd& a, const G* dy, const X* x, D* grad, cons
         s = fma(load_row(dy + at, n), mul(load_row(x + at, n), scale), s);
       });
     }
+    if (a.pause)
+      return for_lanes(end - begin, [&](int64_t i, int64_t n) { store(chain + begin + i, sum[i / kLanes], n); });
     FixedAdder adder = fixed_adder(a.parts);
     for_lanes(end - begin,
               [&](int64_t i, int64_t n) { add_grad(adder, grad + begin + i, sum[i / kLanes], n); });

@@ -38,13 +38,17 @@ __global__ void rms_backward(const G* dy, const X* x, const W* w, const float* r
 
 template <class G, class X, class D>
 __global__ void rms_weight_gradient(const G* dy, const X* x, const float* rstd, D* grad, int64_t rows,
-                                    int64_t d, float limit, int32_t* overflow) {
+                                    int64_t d, float limit, int32_t* overflow, float* chain, bool resume,
+                                    bool pause) {
   const int64_t i = global_thread();
   if (i >= d) return;
-  float sum = 0.0f;
+  float sum = resume ? chain[i] : 0.0f;
   for (int64_t r = 0; r < rows; ++r)
     sum = math::fma(widen(dy[r * d + i]), widen(x[r * d + i]) * rstd[r], sum);
-  add_grad(grad + i, sum, limit, overflow);
+  if (pause)
+    chain[i] = sum;
+  else
+    add_grad(grad + i, sum, limit, overflow);
 }
 
 }  // namespace
@@ -71,7 +75,8 @@ void launch(Cuda, const RmsNormBwd& a, const Exec& ex) {
     by_dtype(a.x, [&](auto* x) {
       by_grad(a.grad, [&](auto* grad) {
         rms_weight_gradient<<<blocks_for(d, kThreads), kThreads, 0, stream_of(ex)>>>(
-            dy, x, rstd, grad, t, d, fixed_limit(a.parts), a.overflow.as<int32_t>());
+            dy, x, rstd, grad, t, d, fixed_limit(a.parts), a.overflow.as<int32_t>(), a.chain.as<float>(), a.resume,
+            a.pause);
       });
       by_dtype(a.w, [&](auto* w) {
         by_dtype(a.dx, [&](auto* dx) {

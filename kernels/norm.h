@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Row normalisation. Row sums: 16 lanes, element i in lane i mod 16, then sum16's tree.
 // Weight gradients: one f32 chain over tokens in order per column, then into grad (i64 fixed point
-// or f32 +=), see fixed.h.
+// or f32 +=), see fixed.h. A chain may come in pieces of rows: resume loads it from `chain` (f32 (D)),
+// pause stores it there instead.
 #pragma once
 
 #include "kernels/op.h"
@@ -26,6 +27,8 @@ struct RmsNormBwd {
   View grad;  // (D) of w
   int64_t parts = 1;
   View overflow;  // i32 (1)
+  View chain = {};
+  bool resume = false, pause = false;
   void check() const;
 };
 KN_OP(RmsNormBwd)
@@ -48,6 +51,8 @@ struct LayerNormBwd {
   View grad_w, grad_b;  // (D)
   int64_t parts = 1;
   View overflow;
+  View chain_w = {}, chain_b = {};
+  bool resume = false, pause = false;
   void check() const;
 };
 KN_OP(LayerNormBwd)

@@ -110,7 +110,8 @@ void pack(const PackPanels& op, const Exec& ex) {
   t.forward_stride = t.forward_steps * 16, t.backward_stride = t.backward_steps * 16;
   constexpr int64_t kMany = 1 << 18;
   const auto on_line = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 64 == 0; };
-  t.stream = rows * cols > kMany && on_line(t.forward) && on_line(t.backward);
+  // One direction alone is packed on use, and read next.
+  t.stream = t.forward && t.backward && rows * cols > kMany && on_line(t.forward) && on_line(t.backward);
   parallel_for(ex, (rows + 31) / 32, [&](int64_t i) {
     for (int64_t column = 0; column < cols; column += 32) pack_square<S>(op, t, i * 32, column, D{});
     end_streams();

@@ -65,11 +65,11 @@ void write_param(const View& memory, const Param& p, DType dtype, void* out, con
 }
 
 Model::Model(ModelSpec spec, Purpose purpose, int64_t context, const kn::Exec& exec, GradKind grad,
-             Update update)
+             Update update, Panels panels)
     : spec_(std::move(spec)),
       exec_(exec),
       context_(context),
-      parameters_(spec_.table(), spec_.compute, purpose, exec.device, grad, update),
+      parameters_(spec_.table(), spec_.compute, purpose, exec.device, grad, update, panels),
       decoder_(spec_.config, parameters_),
       tables_("tables", exec.device) {
   check(context >= 1 && context <= spec_.config.positions, Code::usage, "[model] context ", context,

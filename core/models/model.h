@@ -38,7 +38,7 @@ class Model {
  public:
   // Plans; nothing is touched until allocate().
   Model(ModelSpec spec, Purpose purpose, int64_t context, const kn::Exec& exec, GradKind grad = GradKind::fixed,
-        Update update = Update::adamw);
+        Update update = Update::adamw, Panels panels = Panels::kept);
   // Maps memory and builds what does not depend on weights (rotary tables).
   void allocate();
   // The same with the weights over a mapped file, which the model keeps.

@@ -32,7 +32,14 @@ struct Ctx {
   std::vector<RowRange> parts = {};
   int64_t seq = 0;
   int64_t parts_in_step = 1;
+  int64_t part_tokens = 0;  // of a whole part
+  // The only part comes in pieces of whole sequences: this one goes on where the last one paused, or
+  // leaves its sums in WeightState::chain for the next.
+  bool resume = false, pause = false;
   const LinearObserver* observe = nullptr;  // calibration of quantisation
+  // Where a weight's panels are packed on use when they fit: one place for all stays in the caches.
+  // Of one product at a time.
+  View panels = {};
 
   template <class Op>
   void run(const Op& op) const {

@@ -12,8 +12,6 @@ namespace llmctl {
 
 BlockSaved Block::take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t hidden, bool training) const {
   BlockSaved s;
-  s.h1 = arena.take(dtype, {tokens, hidden});
-  s.h2 = arena.take(dtype, {tokens, hidden});
   s.mid = arena.take(dtype, {tokens, hidden});
   if (training) {
     s.norm1 = norm1.take_saved(arena, tokens);
@@ -22,6 +20,15 @@ BlockSaved Block::take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t 
   s.attention = attention.take_saved(arena, dtype, tokens, training);
   s.mlp = mlp.take_saved(arena, dtype, tokens);
   return s;
+}
+
+void Block::take_norms(Arena& arena, DType dtype, int64_t tokens, int64_t hidden, BlockSaved& s) const {
+  s.h1 = arena.take(dtype, {tokens, hidden});
+  s.h2 = arena.take(dtype, {tokens, hidden});
+}
+
+void Block::take_activation(Arena& arena, DType dtype, int64_t tokens, BlockSaved& s) const {
+  s.mlp.act = arena.take(dtype, {tokens, mlp.width});
 }
 
 void Block::forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, int64_t layer, const View& x,
@@ -82,7 +89,8 @@ void Decoder::make_rope(Arena& arena, int64_t positions, const kn::Exec& exec) {
 void Decoder::embed(Ctx& ctx, const TokenBatch& batch, const View& x) const {
   ctx.run(kn::EmbedFwd{.ids = batch.ids, .table = embed_->rows,
                        .positions = positions_ ? batch.positions : View{},
-                       .position_table = positions_ ? positions_->rows : View{}, .out = x});
+                       .position_table = positions_ ? positions_->rows : View{}, .out = x,
+                       .as_bf16 = dtype_ == DType::bf16});
 }
 
 void Decoder::forward(Ctx& ctx, const TokenBatch& batch, const View& hidden) const {
@@ -93,7 +101,9 @@ void Decoder::forward(Ctx& ctx, const TokenBatch& batch, const View& hidden) con
   for (int64_t l = 0; l < config_.layers; ++l) {
     ArenaFrame block_frame(ctx.arena);
     const Block& block = blocks_[static_cast<size_t>(l)];
-    const BlockSaved saved = block.take_saved(ctx.arena, dtype_, batch.tokens, config_.hidden, false);
+    BlockSaved saved = block.take_saved(ctx.arena, dtype_, batch.tokens, config_.hidden, false);
+    block.take_norms(ctx.arena, dtype_, batch.tokens, config_.hidden, saved);
+    block.take_activation(ctx.arena, dtype_, batch.tokens, saved);
     block.forward(ctx, batch, rope_, l, x, y, saved);
     std::swap(x, y);
   }
@@ -108,13 +118,15 @@ DecoderSaved Decoder::forward_saving(Ctx& ctx, const TokenBatch& batch, Recomput
   for (int64_t l = 0; l < config_.layers; ++l) {
     const Block& block = blocks_[static_cast<size_t>(l)];
     s.x.push_back(ctx.arena.take(dtype_, {t, d}));
-    const int64_t mark = ctx.arena.mark();
-    const BlockSaved saved = block.take_saved(ctx.arena, dtype_, t, d, true);
+    int64_t mark = ctx.arena.mark();
+    BlockSaved saved = block.take_saved(ctx.arena, dtype_, t, d, true);
+    if (recompute == Recompute::pointwise) mark = ctx.arena.mark();
+    block.take_activation(ctx.arena, dtype_, t, saved);
+    if (recompute == Recompute::norms) mark = ctx.arena.mark();
+    block.take_norms(ctx.arena, dtype_, t, d, saved);
     block.forward(ctx, batch, rope_, l, s.x[static_cast<size_t>(l)], s.x.back(), saved);
-    if (recompute == Recompute::none)
-      s.blocks.push_back(saved);
-    else
-      ctx.arena.release(mark);
+    if (recompute != Recompute::none) ctx.arena.release(mark);
+    if (recompute != Recompute::block) s.blocks.push_back(saved);
   }
   s.final_norm = final_norm_.take_saved(ctx.arena, t);
   s.hidden = ctx.arena.take(dtype_, {t, d});
@@ -123,33 +135,35 @@ DecoderSaved Decoder::forward_saving(Ctx& ctx, const TokenBatch& batch, Recomput
 }
 
 void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s, const View& dhidden,
-                       Recompute recompute) const {
-  ArenaFrame whole(ctx.arena);
-  const View dx = ctx.arena.take(dtype_, {batch.tokens, config_.hidden});
+                       Recompute recompute, const View& dx) const {
+  const int64_t t = batch.tokens, d = config_.hidden;
   final_norm_.backward(ctx, dhidden, s.x.back(), s.final_norm, {}, dx);
   for (int64_t l = config_.layers - 1; l >= 0; --l) {
     const Block& block = blocks_[static_cast<size_t>(l)];
     const View& x = s.x[static_cast<size_t>(l)];
     ArenaFrame frame(ctx.arena);
-    BlockSaved saved;
-    if (recompute == Recompute::none) {
-      saved = s.blocks[static_cast<size_t>(l)];
-    } else {
-      saved = block.take_saved(ctx.arena, dtype_, batch.tokens, config_.hidden, true);
+    const bool whole = recompute == Recompute::block, activation = whole || recompute == Recompute::pointwise;
+    BlockSaved saved = whole ? block.take_saved(ctx.arena, dtype_, t, d, true) : s.blocks[static_cast<size_t>(l)];
+    if (recompute != Recompute::none) block.take_norms(ctx.arena, dtype_, t, d, saved);
+    if (activation) block.take_activation(ctx.arena, dtype_, t, saved);
+    if (whole) {
       block.forward(ctx, batch, rope_, l, x, s.x[static_cast<size_t>(l) + 1], saved);
+    } else if (recompute != Recompute::none) {
+      block.norm1.forward(ctx, x, saved.h1, saved.norm1);
+      block.norm2.forward(ctx, saved.mid, saved.h2, saved.norm2);
+      if (activation) block.mlp.activate(ctx, saved.mlp);
     }
     block.backward(ctx, batch, rope_, x, dx, saved, dx);
   }
+}
+
+void Decoder::backward_embed(Ctx& ctx, const View& ids, const View& positions, const View& dx) const {
   // Every occurrence of an id is a part (NUMERICS rule 15), beside the head's own when tied.
-  for (const RowRange& part : ctx.parts) {
-    const View d = rows_of(dx, part.begin, part.count);
-    const int64_t parts = ctx.parts_in_step * (part.count + 1);
-    ctx.run(kn::EmbedBwd{.ids = elements_of(batch.ids, part), .dx = d, .grad = embed_->grad, .parts = parts,
-                         .overflow = embed_->overflow});
-    if (positions_)
-      ctx.run(kn::EmbedBwd{.ids = elements_of(batch.positions, part), .dx = d, .grad = positions_->grad,
-                           .parts = parts, .overflow = positions_->overflow});
-  }
+  const int64_t parts = ctx.parts_in_step * (ctx.part_tokens + 1);
+  ctx.run(kn::EmbedBwd{.ids = ids, .dx = dx, .grad = embed_->grad, .parts = parts, .overflow = embed_->overflow});
+  if (positions_)
+    ctx.run(kn::EmbedBwd{.ids = positions, .dx = dx, .grad = positions_->grad, .parts = parts,
+                         .overflow = positions_->overflow});
 }
 
 }  // namespace llmctl

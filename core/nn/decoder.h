@@ -48,7 +48,11 @@ struct Block {
   Attention attention;
   Mlp mlp;
 
+  // What takes products to compute again ...
   BlockSaved take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t hidden, bool training) const;
+  // ... and what does not, added to it: h1 and h2, and the MLP's act.
+  void take_norms(Arena& arena, DType dtype, int64_t tokens, int64_t hidden, BlockSaved& saved) const;
+  void take_activation(Arena& arena, DType dtype, int64_t tokens, BlockSaved& saved) const;
   void forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, int64_t layer, const View& x,
                const View& y, const BlockSaved& saved) const;
   // dx may be dy.
@@ -56,7 +60,9 @@ struct Block {
                 const BlockSaved& saved, const View& dx) const;
 };
 
-enum class Recompute : uint8_t { none, block };
+// What backward computes again: nothing, the outputs of norms, those of activations as well, or whole
+// blocks.
+enum class Recompute : uint8_t { none, norms, pointwise, block };
 
 // What a training forward leaves for its backward.
 struct DecoderSaved {
@@ -80,9 +86,12 @@ class Decoder {
   void forward(Ctx& ctx, const TokenBatch& batch, const View& hidden) const;
   // The same arithmetic, keeping what backward needs.
   DecoderSaved forward_saving(Ctx& ctx, const TokenBatch& batch, Recompute recompute) const;
-  // Accumulates every weight's gradient from dhidden (T,D), the gradient of saved.hidden.
+  // Accumulates the gradient of every weight but the embeddings from dhidden (T,D), the gradient of
+  // saved.hidden. dx (T,D): the gradient of the embeddings' sum.
   void backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& saved, const View& dhidden,
-                Recompute recompute) const;
+                Recompute recompute, const View& dx) const;
+  // The gradients of the embeddings, after the head's.
+  void backward_embed(Ctx& ctx, const View& ids, const View& positions, const View& dx) const;
 
   // The weight of the LM head (the embedding when tied).
   WeightState& head() const { return *head_; }

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 
+#include "kernels/basic.h"
 #include "kernels/cross_entropy.h"
+#include "kernels/embedding.h"
 
 namespace llmctl {
 
@@ -17,30 +19,62 @@ void Head::logits(Ctx& ctx, const View& hidden, const View& out) const {
   Linear{weight, nullptr}.forward(ctx, hidden, out);
 }
 
-// Whole sequences where they fit, else pieces of one sequence, in multiples of 32: neither pairs nor
-// blocks of tokens are split.
-std::vector<RowRange> Head::chunks(int64_t rows, int64_t seq) const {
-  const int64_t fit = std::max<int64_t>(32, logits_budget / (4 * padded_vocab));
+namespace {
+
+// Pieces of [0, rows) of `fit` rows at most, in multiples of 32 (the tiles of products), or of 32.
+std::vector<RowRange> pieces_of(int64_t rows, int64_t fit) {
+  const int64_t step = std::max<int64_t>(32, fit / 32 * 32);
   std::vector<RowRange> all;
-  if (fit >= seq) {
-    const int64_t step = fit / seq * seq;
-    for (int64_t at = 0; at < rows; at += step) all.push_back({at, std::min(step, rows - at)});
-    return all;
-  }
-  const int64_t step = fit / 32 * 32;
-  for (int64_t s = 0; s < rows; s += seq)
-    for (int64_t at = 0; at < seq; at += step) all.push_back({s + at, std::min(step, seq - at)});
+  for (int64_t at = 0; at < rows; at += step) all.push_back({at, std::min(step, rows - at)});
   return all;
 }
 
+// Pieces where a chain over tokens may pause: whole sequences where they fit, else pieces of one, so
+// that neither pairs nor blocks of tokens are split.
+std::vector<RowRange> chain_pieces(int64_t rows, int64_t seq, int64_t fit) {
+  if (fit >= seq) {
+    std::vector<RowRange> all;
+    for (int64_t at = 0; at < rows; at += fit / seq * seq) all.push_back({at, std::min(fit / seq * seq, rows - at)});
+    return all;
+  }
+  std::vector<RowRange> all;
+  for (int64_t s = 0; s < rows; s += seq)
+    for (const RowRange& r : pieces_of(seq, fit)) all.push_back({s + r.begin, r.count});
+  return all;
+}
+
+}  // namespace
+
 void Head::loss(Ctx& ctx, const View& hidden, const View& targets, const View& loss) const {
-  for (const RowRange& c : chunks(hidden.rows(), hidden.rows())) {
+  const Linear head{weight, nullptr};
+  ArenaFrame whole(ctx.arena);
+  const View panels = forward_panels(ctx, *weight, hidden.dtype);
+  for (const RowRange& c : pieces_of(hidden.rows(), logits_budget / (4 * padded_vocab))) {
     ArenaFrame frame(ctx.arena);
     const View z = ctx.arena.take(DType::f32, {c.count, padded_vocab});
     const View lse = ctx.arena.take(DType::f32, {c.count});
-    logits(ctx, rows_of(hidden, c.begin, c.count), z);
+    head.forward(ctx, panels, rows_of(hidden, c.begin, c.count), z, {});
     ctx.run(kn::CrossEntropyFwd{.logits = z, .vocab = vocab, .leaves = leaves,
                                 .targets = elements_of(targets, c), .loss = elements_of(loss, c), .lse = lse});
+  }
+}
+
+// dlogits (R, padded_vocab) of rows whose logits exist for fewer at a time. In fp32 they are one memory.
+void Head::logit_gradient(Ctx& ctx, const View& hidden, const View& targets, float scale, const View& loss,
+                          const View& dlogits) const {
+  const Linear head{weight, nullptr};
+  ArenaFrame whole(ctx.arena);
+  const View panels = forward_panels(ctx, *weight, hidden.dtype);
+  for (const RowRange& c : pieces_of(hidden.rows(), logits_budget / (4 * padded_vocab))) {
+    ArenaFrame frame(ctx.arena);
+    const View dz = rows_of(dlogits, c.begin, c.count), target = elements_of(targets, c);
+    const View z = dz.dtype == DType::f32 ? dz : ctx.arena.take(DType::f32, {c.count, padded_vocab});
+    const View lse = ctx.arena.take(DType::f32, {c.count});
+    head.forward(ctx, panels, rows_of(hidden, c.begin, c.count), z, {});
+    ctx.run(kn::CrossEntropyFwd{.logits = z, .vocab = vocab, .leaves = leaves, .targets = target,
+                                .loss = elements_of(loss, c), .lse = lse});
+    ctx.run(kn::CrossEntropyBwd{.logits = z, .vocab = vocab, .targets = target, .lse = lse, .scale = scale,
+                                .dlogits = dz});
   }
 }
 
@@ -49,31 +83,43 @@ void Head::loss_and_gradient(Ctx& ctx, const View& hidden, const View& targets, 
   const Linear head{weight, nullptr};
   for (const RowRange& part : ctx.parts) {
     ArenaFrame part_frame(ctx.arena);
-    const std::vector<RowRange> pieces = chunks(part.count, ctx.seq);
-    View chain;
-    if (pieces.size() > 1) chain = ctx.arena.take(DType::f32, {padded_vocab, hidden.cols()});
+    const int64_t fit = gradient_budget / (size_of(hidden.dtype) * padded_vocab);
+    const std::vector<RowRange> pieces = chain_pieces(part.count, ctx.seq, fit);
+    View chain = weight->chain;
+    if (!chain && pieces.size() > 1) chain = ctx.arena.take(DType::f32, {padded_vocab, hidden.cols()});
     for (size_t i = 0; i < pieces.size(); ++i) {
       const RowRange c{part.begin + pieces[i].begin, pieces[i].count};
       ArenaFrame frame(ctx.arena);
-      const View z = ctx.arena.take(DType::f32, {c.count, padded_vocab});
-      const View lse = ctx.arena.take(DType::f32, {c.count});
-      const View h = rows_of(hidden, c.begin, c.count), target = elements_of(targets, c);
-      head.forward(ctx, h, z);
-      ctx.run(kn::CrossEntropyFwd{.logits = z, .vocab = vocab, .leaves = leaves, .targets = target,
-                                  .loss = elements_of(loss, c), .lse = lse});
-      const View dz = hidden.dtype == DType::f32 ? z : ctx.arena.take(hidden.dtype, {c.count, padded_vocab});
-      ctx.run(kn::CrossEntropyBwd{.logits = z, .vocab = vocab, .targets = target, .lse = lse, .scale = scale,
-                                  .dlogits = dz});
+      const View h = rows_of(hidden, c.begin, c.count);
+      const View dz = ctx.arena.take(hidden.dtype, {c.count, padded_vocab});
+      logit_gradient(ctx, h, elements_of(targets, c), scale, elements_of(loss, c), dz);
       head.backward_input(ctx, dz, rows_of(dhidden, c.begin, c.count));
       kn::GemmDw dw{.dy = dz, .x = h, .seq = std::min(ctx.seq, c.count), .chain = chain,
-                    .resume = i > 0, .pause = i + 1 < pieces.size(), .grad = weight->grad,
-                    .only = weight->one_part,
-                    .parts = tied ? ctx.parts_in_step * (part.count + 1) : ctx.parts_in_step,
+                    .resume = ctx.resume || i > 0, .pause = ctx.pause || i + 1 < pieces.size(),
+                    .grad = weight->chain ? weight->chain : weight->grad,
+                    .only = static_cast<bool>(weight->chain),
+                    .parts = tied ? ctx.parts_in_step * (ctx.part_tokens + 1) : ctx.parts_in_step,
                     .overflow = weight->overflow, .order = weight->spec.order};
       dw.work = ctx.arena.bytes(kn::gemm_dw_workspace(dz.dtype, c.count, dw.seq, padded_vocab, h.cols(), dw.order));
       ctx.run(dw);
     }
   }
+  if (weight->chain && !weight->one_part && !ctx.pause) widen_gradient(ctx);
+}
+
+// f32 in the first half of the memory to i64 in all of it: upper halves first, whose places are free.
+void Head::widen_gradient(Ctx& ctx) const {
+  float* from = weight->chain.as<float>();
+  int64_t* to = weight->grad.as<int64_t>();
+  int64_t end = weight->grad.size();
+  for (; end > 1; end -= end / 2) {
+    const int64_t begin = end - end / 2;
+    ctx.run(kn::ToFixed{.x = View(from + begin, DType::f32, {end - begin}), .y = View(to + begin, DType::i64, {end - begin})});
+  }
+  ArenaFrame frame(ctx.arena);
+  const View last = ctx.arena.take(DType::f32, {1});
+  ctx.run(kn::Convert{.x = View(from, DType::f32, {1}), .y = last});
+  ctx.run(kn::ToFixed{.x = last, .y = View(to, DType::i64, {1})});
 }
 
 }  // namespace llmctl

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The LM head and its loss. Logits exist for a bounded number of rows at a time: the loss walks the
-// rows in chunks, and the head's weight gradient is one chain across the chunks of a part, paused in
-// fp32 between them (NUMERICS rule 13).
+// The LM head and its loss. Logits exist for a bounded number of rows at a time, and their gradient
+// for a larger one: the head's weight gradient is one chain across the latter pieces of a part,
+// paused in fp32 between them (NUMERICS rule 13).
 #pragma once
 
 #include "core/nn/decoder.h"
@@ -13,7 +13,8 @@ struct Head {
   int64_t vocab = 0, padded_vocab = 0;
   int leaves = 1;
   bool tied = false;
-  int64_t logits_budget = int64_t{256} << 20;  // bytes of fp32 logits alive at once
+  int64_t logits_budget = int64_t{32} << 20;     // bytes of fp32 logits alive at once
+  int64_t gradient_budget = int64_t{128} << 20;  // bytes of their gradient alive at once
 
   static Head of(const Decoder& decoder);
   // logits (R, padded_vocab) f32 from hidden (R,D).
@@ -25,7 +26,9 @@ struct Head {
                          const View& dhidden) const;
 
  private:
-  std::vector<RowRange> chunks(int64_t rows, int64_t seq) const;
+  void logit_gradient(Ctx& ctx, const View& hidden, const View& targets, float scale, const View& loss,
+                      const View& dlogits) const;
+  void widen_gradient(Ctx& ctx) const;
 };
 
 }  // namespace llmctl

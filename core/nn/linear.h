@@ -8,12 +8,19 @@
 
 namespace llmctl {
 
+// Panels of w for y = x w^T (panel_elements of contraction cols) and for dx = dy w: those it keeps, or
+// else packed from the master into ctx.panels or ctx.arena, in the dtype of the product.
+View forward_panels(Ctx& ctx, const WeightState& w, DType dtype);
+View backward_panels(Ctx& ctx, const WeightState& w, DType dtype);
+
 struct Linear {
   WeightState* weight = nullptr;
   WeightState* bias = nullptr;  // or none
 
   // x (T, in), y (T, out), residual (T, out) or none is added before the one rounding.
   void forward(Ctx& ctx, const View& x, const View& y, const View& residual = {}) const;
+  // The same with panels in hand, of a weight that is not quantised.
+  void forward(Ctx& ctx, const View& panels, const View& x, const View& y, const View& residual) const;
   // dx (T, in) = dy W.
   void backward_input(Ctx& ctx, const View& dy, const View& dx) const;
   // Gradients of weight and bias, a part each of ctx.parts.

@@ -9,7 +9,7 @@ kn::GeluKind gelu_of(MlpKind kind) {
 }  // namespace
 
 MlpSaved Mlp::take_saved(Arena& arena, DType dtype, int64_t tokens) const {
-  return {arena.take(dtype, {tokens, kind == MlpKind::swiglu ? 2 * width : width}), arena.take(dtype, {tokens, width})};
+  return {arena.take(dtype, {tokens, kind == MlpKind::swiglu ? 2 * width : width}), {}};
 }
 
 void Mlp::activate(Ctx& ctx, const MlpSaved& saved) const {

@@ -19,12 +19,12 @@ struct Mlp {
   MlpKind kind = MlpKind::swiglu;
   int64_t width = 0;  // F
 
+  // Without act, which follows from up.
   MlpSaved take_saved(Arena& arena, DType dtype, int64_t tokens) const;
   void forward(Ctx& ctx, const View& h, const View& residual, const View& y, const MlpSaved& saved) const;
   // dh from dy; overwrites saved.up with its gradient.
   void backward(Ctx& ctx, const View& h, const View& dy, const MlpSaved& saved, const View& dh) const;
-
- private:
+  // saved.act from saved.up.
   void activate(Ctx& ctx, const MlpSaved& saved) const;
 };
 

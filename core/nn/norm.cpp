@@ -31,13 +31,15 @@ void Norm::backward(Ctx& ctx, const View& dy, const View& x, const NormSaved& sa
     if (!bias)
       ctx.run(kn::RmsNormBwd{.dy = part_of(dy, part), .x = part_of(x, part), .w = weight->rows, .rstd = rstd,
                              .dresidual = part_of(dresidual, part), .dx = part_of(dx, part),
-                             .grad = weight->grad, .parts = ctx.parts_in_step, .overflow = weight->overflow});
+                             .grad = weight->grad, .parts = ctx.parts_in_step, .overflow = weight->overflow,
+                             .chain = weight->chain, .resume = ctx.resume, .pause = ctx.pause});
     else
       ctx.run(kn::LayerNormBwd{.dy = part_of(dy, part), .x = part_of(x, part), .w = weight->rows,
                                .mean = elements_of(saved.mean, part), .rstd = rstd,
                                .dresidual = part_of(dresidual, part), .dx = part_of(dx, part),
                                .grad_w = weight->grad, .grad_b = bias->grad, .parts = ctx.parts_in_step,
-                               .overflow = weight->overflow});
+                               .overflow = weight->overflow, .chain_w = weight->chain, .chain_b = bias->chain,
+                               .resume = ctx.resume, .pause = ctx.pause});
   }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/nn/parameters.h"
 
+#include <algorithm>
+
 #include "kernels/basic.h"
 
 namespace llmctl {
@@ -13,8 +15,9 @@ View WeightState::param_rows(const View& whole, size_t param) const {
   return reshaped(rows_of(reshaped(whole, {whole.size(), 1}), begin, count), {1, count});
 }
 
-Parameters::Parameters(Table table, DType compute, Purpose purpose, kn::Device device, GradKind grad, Update update)
-    : compute_(compute), purpose_(purpose), grad_(grad), arena_("weights", device) {
+Parameters::Parameters(Table table, DType compute, Purpose purpose, kn::Device device, GradKind grad, Update update,
+                       Panels panels)
+    : compute_(compute), purpose_(purpose), grad_(grad), panels_(panels), arena_("weights", device) {
   for (Weight& w : table) {
     WeightState s;
     s.spec = std::move(w);
@@ -45,12 +48,16 @@ void Parameters::place() {
       if (!w.muon) w.v = take(DType::f32);
       w.one_part = grad_ == GradKind::one_part && w.spec.role == Role::linear;
       w.grad = take(grad_ == GradKind::f32 || w.one_part ? DType::f32 : DType::i64);
+      if (grad_ == GradKind::one_part && w.spec.multiplies())
+        w.chain = View(w.grad.data, DType::f32, {rows, cols});
+      else if (grad_ == GradKind::one_part && w.spec.role == Role::vector)
+        w.chain = take(DType::f32);
     }
     if (purpose_ == Purpose::training) w.overflow = arena_.take(DType::i32, {1});
-    if (w.spec.role != Role::linear)
-      w.rows = purpose_ == Purpose::training && compute_ == DType::f32 ? w.master : take(compute_);
-    if (!w.spec.multiplies()) continue;
+    const bool is_master = purpose_ == Purpose::training && (compute_ == DType::f32 || w.spec.role == Role::table);
+    if (w.spec.role != Role::linear) w.rows = is_master ? w.master : take(compute_);
     w.panels = {};
+    if (!w.spec.multiplies() || (purpose_ == Purpose::training && panels_ == Panels::packed_on_use)) continue;
     if (w.bits)
       w.quant_panels = arena_.bytes(kn::quant_panel_bytes(w.bits, rows, cols, w.group));
     else
@@ -58,6 +65,16 @@ void Parameters::place() {
     if (purpose_ == Purpose::training)
       w.panels_t = arena_.take(compute_, {kn::panel_elements(compute_, rows, cols)});
   }
+}
+
+int64_t Parameters::packed_bytes() const {
+  int64_t most = 0;
+  for (const WeightState& w : weights_) {
+    if (w.panels || !w.master || !w.spec.hidden()) continue;
+    const int64_t rows = w.spec.padded_rows, cols = w.spec.cols();
+    most = std::max({most, kn::panel_elements(compute_, cols, rows), kn::panel_elements(compute_, rows, cols)});
+  }
+  return most * size_of(compute_);
 }
 
 WeightState* Parameters::find(const std::string& name) {
@@ -79,7 +96,7 @@ const Table Parameters::table() const {
 }
 
 void Parameters::set_compute(const kn::Exec& exec, WeightState& w, const View& src) {
-  if (w.spec.role != Role::linear && w.rows.data != src.data) kn::run(kn::Convert{.x = src, .y = w.rows}, exec);
+  if (w.rows && w.rows.data != src.data) kn::run(kn::Convert{.x = src, .y = w.rows}, exec);
   if (!w.spec.multiplies()) return;
   if (w.panels || w.panels_t) kn::run(kn::PackPanels{.src = src, .panels = w.panels, .panels_t = w.panels_t}, exec);
 }

@@ -2,9 +2,9 @@
 // The weights of a model in memory, in the layouts that kernels read.
 //
 // Training keeps fp32 masters, moments (AdamW's two, or Muon's one) and 64-bit gradients, and from
-// each master the compute copy: rows (tables, vectors) in the compute dtype and GEMM panels for both
-// directions. Inference keeps the compute copy only, or quantised panels. In fp32 compute, rows are the
-// masters themselves.
+// each master the compute copy: vectors in the compute dtype and GEMM panels for both directions,
+// unless these are packed when they are wanted (Panels). Tables are looked up in their masters.
+// Inference keeps the compute copy only, or quantised panels.
 #pragma once
 
 #include <memory>
@@ -20,14 +20,17 @@ namespace llmctl {
 
 struct WeightState {
   Weight spec;
-  View rows;               // compute dtype: (padded_rows, cols) of a table, (n) of a vector
-  View panels, panels_t;   // forward and backward GEMM panels: multiplies()
+  View rows;               // (padded_rows, cols) of a table, (n) of a vector: compute dtype, or the master
+  View panels, panels_t;   // forward and backward GEMM panels: multiplies(), or none (core/nn/linear.h)
   int bits = 0;            // 8 or 4: quant_panels stand in for panels
   int64_t group = 0;
   View quant_panels;       // u8
   View master, m, v, grad;  // training: (padded_rows, cols), vectors (n); f32, f32, f32, i64 or f32
   bool muon = false;        // updated by Muon: m is its momentum and there is no v
   bool one_part = false;    // grad is f32, stored and never added to
+  // f32, in steps of one part: where a gradient's chain pauses. Of matrices it is grad, or of a tied
+  // table, whose head's sum others join, the first half of grad's memory (core/nn/head.h).
+  View chain;
   View overflow;            // i32 (1): set when a gradient is not finite or too large
   // One parameter's slice of master, m, v or grad: (rows, cols), or (1, n) for a vector.
   View param_rows(const View& whole, size_t param) const;
@@ -38,12 +41,15 @@ enum class Purpose : uint8_t { inference, training };
 // matrices that are used once are then f32 (NUMERICS rule 14). f32: plain sums, bound to their order.
 enum class GradKind : uint8_t { fixed, one_part, f32 };
 enum class Update : uint8_t { adamw, muon };  // of hidden matrices; all else is AdamW's
+// Of training: GEMM panels for both directions stay in memory (refreshed each step), or each product
+// packs its own from the master: as fast where a step is one pass, and two compute copies less.
+enum class Panels : uint8_t { kept, packed_on_use };
 
 class Parameters {
  public:
   // Plans the memory; nothing is touched before allocate().
   Parameters(Table table, DType compute, Purpose purpose, kn::Device device = {},
-             GradKind grad = GradKind::fixed, Update update = Update::adamw);
+             GradKind grad = GradKind::fixed, Update update = Update::adamw, Panels panels = Panels::kept);
   void allocate() { arena_.allocate(), place(); }
   // Over the memory of a mapped file, laid out as planned (Purpose::inference).
   void allocate_over(std::byte* memory, int64_t bytes) { arena_.allocate_over(memory, bytes), place(); }
@@ -59,6 +65,8 @@ class Parameters {
   DType compute() const { return compute_; }
   Purpose purpose() const { return purpose_; }
   int64_t bytes() const { return arena_.peak(); }
+  // Of the largest panels of a block that are packed on use: 0 when none are.
+  int64_t packed_bytes() const;
 
   // From master (training) to the compute copy: after initialisation, load, and every step.
   void refresh(const kn::Exec& exec);
@@ -71,6 +79,7 @@ class Parameters {
   DType compute_;
   Purpose purpose_;
   GradKind grad_;
+  Panels panels_;
   Arena arena_;
 };
 

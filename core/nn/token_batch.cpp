@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/nn/token_batch.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace llmctl {
 
-BatchBuilder::BatchBuilder(Arena& arena, int64_t max_tokens, int64_t pages, int64_t vocab)
-    : pages_(pages), vocab_(vocab) {
+BatchBuilder::BatchBuilder(Arena& arena, int64_t max_tokens, int64_t pages, int64_t vocab, int64_t piece)
+    : pages_(pages), vocab_(vocab), piece_(piece ? piece : max_tokens) {
   ids_ = arena.take(DType::i32, {max_tokens});
   positions_ = arena.take(DType::i32, {max_tokens});
   targets_ = arena.take(DType::i32, {max_tokens});
@@ -19,7 +20,13 @@ BatchBuilder::BatchBuilder(Arena& arena, int64_t max_tokens, int64_t pages, int6
 
 void BatchBuilder::clear() {
   tokens_ = sequences_ = table_entries_ = group_pages_ = 0;
-  batch_.groups.clear();
+  pieces_.clear();
+}
+
+BatchBuilder::Piece& BatchBuilder::piece_of(int64_t begin) {
+  const int64_t index = begin / piece_;
+  if (index == pieces()) pieces_.push_back({{index * piece_, 0}, {sequences_, 0}, {}});
+  return pieces_.back();
 }
 
 View BatchBuilder::rows_view(const View& whole) const {
@@ -29,15 +36,19 @@ View BatchBuilder::rows_view(const View& whole) const {
 void BatchBuilder::add_document(int64_t begin, int64_t length) {
   const int64_t needed = (length + kn::kPageTokens - 1) / kn::kPageTokens;
   check(needed <= pages_, Code::bug, "[batch] a document of ", length, " tokens in ", pages_, " pages");
-  if (batch_.groups.empty() || group_pages_ + needed > pages_) {
-    batch_.groups.push_back({{begin, 0}, {sequences_, 0}});
+  Piece& piece = piece_of(begin);
+  const int64_t at = begin - piece.rows.begin;
+  if (piece.groups.empty() || group_pages_ + needed > pages_) {
+    piece.groups.push_back({{at, 0}, {piece.sequences.count, 0}});
     group_pages_ = 0;
   }
-  AttentionGroup& group = batch_.groups.back();
+  AttentionGroup& group = piece.groups.back();
   group.rows.count += length;
   group.sequences.count += 1;
+  piece.rows.count += length;
+  piece.sequences.count += 1;
   int32_t* row = sequence_rows_.as<int32_t>() + 4 * sequences_++;
-  row[0] = static_cast<int32_t>(begin);
+  row[0] = static_cast<int32_t>(at);
   row[1] = row[2] = static_cast<int32_t>(length);
   row[3] = static_cast<int32_t>(table_entries_);
   for (int64_t p = 0; p < needed; ++p)
@@ -59,6 +70,8 @@ void BatchBuilder::add_row(std::span<const int32_t> tokens, std::span<const int3
                            std::span<const int32_t> document_starts) {
   const int64_t begin = tokens_, n = static_cast<int64_t>(tokens.size());
   check(begin + n <= ids_.size(), Code::bug, "[batch] ", begin + n, " tokens, room for ", ids_.size());
+  check(n == 0 || begin / piece_ == (begin + n - 1) / piece_, Code::bug, "[batch] a row of ", n, " tokens in pieces of ",
+        piece_);
   check_ids(tokens, false);
   check_ids(targets, true);
   std::memcpy(ids_.as<int32_t>() + begin, tokens.data(), tokens.size_bytes());
@@ -76,17 +89,23 @@ void BatchBuilder::add_row(std::span<const int32_t> tokens, std::span<const int3
 void BatchBuilder::plan(int64_t tokens) {
   clear();
   tokens_ = tokens;
-  sequences_ = table_entries_ = 1;
-  batch_.groups.push_back({{0, tokens}, {0, 1}});
+  for (int64_t at = 0; at < tokens; at += piece_) {
+    const int64_t count = std::min(piece_, tokens - at);
+    pieces_.push_back({{at, count}, {sequences_++, 1}, {{{0, count}, {0, 1}}}});
+  }
+  table_entries_ = 1;
 }
 
-const TokenBatch& BatchBuilder::batch() {
-  batch_.tokens = tokens_;
-  batch_.ids = rows_view(ids_);
-  batch_.positions = rows_view(positions_);
-  batch_.slots = rows_view(slots_);
-  batch_.sequences = rows_of(sequence_rows_, 0, sequences_);
+const TokenBatch& BatchBuilder::batch(int64_t index) {
+  static const Piece none;
+  const Piece& piece = pieces_.empty() ? none : pieces_[static_cast<size_t>(index)];
+  batch_.tokens = piece.rows.count;
+  batch_.ids = elements_of(ids_, piece.rows);
+  batch_.positions = elements_of(positions_, piece.rows);
+  batch_.slots = elements_of(slots_, piece.rows);
+  batch_.sequences = rows_of(sequence_rows_, piece.sequences.begin, piece.sequences.count);
   batch_.page_table = elements_of(page_table_, {0, table_entries_});
+  batch_.groups = piece.groups;
   return batch_;
 }
 

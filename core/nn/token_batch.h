@@ -12,8 +12,9 @@ namespace llmctl {
 class BatchBuilder {
  public:
   // Room for max_tokens tokens and for attention groups of `pages` pages (at least one document's).
-  // `vocab`: what ids are checked against.
-  BatchBuilder(Arena& arena, int64_t max_tokens, int64_t pages, int64_t vocab);
+  // `vocab`: what ids are checked against. The batch comes in pieces of `piece` tokens each, which rows
+  // do not straddle (0: one piece).
+  BatchBuilder(Arena& arena, int64_t max_tokens, int64_t pages, int64_t vocab, int64_t piece = 0);
   // Twice what documents of a page or more need; shorter ones are attended in more groups.
   static int64_t default_pages(int64_t tokens) { return (tokens + 31) / 32 * 2 + 2; }
 
@@ -25,16 +26,26 @@ class BatchBuilder {
                std::span<const int32_t> document_starts);
   // Shapes for a planning pass: `tokens` of whatever.
   void plan(int64_t tokens);
-  // Views of what was added.
-  const TokenBatch& batch();
+  // Views of what was added: one piece of it, ...
+  const TokenBatch& batch(int64_t piece = 0);
+  int64_t pieces() const { return static_cast<int64_t>(pieces_.size()); }
+  // ... and all.
+  View ids() const { return rows_view(ids_); }
+  View positions() const { return rows_view(positions_); }
   View targets() const { return rows_view(targets_); }
 
  private:
   void check_ids(std::span<const int32_t> ids, bool target) const;
   void add_document(int64_t begin, int64_t length);
   View rows_view(const View& whole) const;
-  int64_t pages_ = 0, vocab_ = 0, tokens_ = 0, sequences_ = 0, table_entries_ = 0, group_pages_ = 0;
+  struct Piece {
+    RowRange rows, sequences;
+    std::vector<AttentionGroup> groups;  // relative to the piece
+  };
+  Piece& piece_of(int64_t begin);
+  int64_t pages_ = 0, vocab_ = 0, piece_ = 0, tokens_ = 0, sequences_ = 0, table_entries_ = 0, group_pages_ = 0;
   View ids_, positions_, slots_, sequence_rows_, page_table_, targets_;
+  std::vector<Piece> pieces_;
   TokenBatch batch_;
 };
 

@@ -93,12 +93,15 @@ struct NumericsConfig {
 };
 
 struct ParallelConfig {
-  int64_t units_per_pass = 1;
-  std::string recompute = "none";
+  int64_t units_per_pass = 1, sequences_per_pass = 0;
+  std::string recompute = "norms";
   template <class V>
   void fields(V& v) {
     v("units_per_pass", units_per_pass, "units whose activations are alive at once").range(1, 1 << 20);
-    v("recompute", recompute, "activations computed again in the backward pass").choices({"none", "block"});
+    v("sequences_per_pass", sequences_per_pass, "sequences alive at once where a step is one unit, 0 for about 1,024 tokens")
+        .range(0, 1 << 20);
+    v("recompute", recompute, "computed again in the backward pass: outputs of norms; pointwise: and of activations; whole blocks")
+        .choices({"none", "norms", "pointwise", "block"});
   }
 };
 

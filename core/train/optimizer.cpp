@@ -48,7 +48,8 @@ Optimizer::Optimizer(Parameters& parameters, Arena& arena, bool digest)
 
 void Optimizer::clear_gradients(const kn::Exec& exec) {
   for (WeightState& w : parameters_.all()) {
-    if (!w.one_part) kn::run(kn::Clear{.x = w.grad}, exec);
+    const bool stored = w.spec.multiplies() && w.chain;  // before anything is added
+    if (!stored) kn::run(kn::Clear{.x = w.grad}, exec);
     kn::run(kn::Clear{.x = w.overflow}, exec);
   }
 }

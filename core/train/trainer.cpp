@@ -10,19 +10,44 @@
 
 namespace llmctl {
 
+// Packing anew costs a few percent of a pass of 1,024 tokens, and the first of a step saves as much.
+Panels panels_of(const TrainConfig& config) {
+  return config.batch.units == config.parallel.units_per_pass ? Panels::packed_on_use : Panels::kept;
+}
+
+namespace {
+
+GradKind grad_kind(const TrainConfig& config) {
+  if (config.numerics.accumulate == "f32") return GradKind::f32;
+  return config.batch.units == 1 ? GradKind::one_part : GradKind::fixed;
+}
+
+Recompute recompute_of(const TrainConfig& config) {
+  const std::string& r = config.parallel.recompute;
+  return r == "block"       ? Recompute::block
+         : r == "pointwise" ? Recompute::pointwise
+         : r == "norms"     ? Recompute::norms
+                            : Recompute::none;
+}
+
+}  // namespace
+
 Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec)
     : config_(config),
       exec_(exec),
       model_(std::make_unique<Model>(std::move(spec), Purpose::training, config.unit.seq_len, exec,
-                                     config.numerics.accumulate == "f32" ? GradKind::f32
-                                     : config.batch.units == 1           ? GradKind::one_part
-                                                                         : GradKind::fixed,
-                                     config.optimizer.name == "muon" ? Update::muon : Update::adamw)),
+                                     grad_kind(config),
+                                     config.optimizer.name == "muon" ? Update::muon : Update::adamw,
+                                     panels_of(config))),
       batch_arena_("batch"),
       step_arena_("activations", exec.device),
       optimizer_arena_("optimizer scratch", exec.device) {
   check(config.batch.units % config.parallel.units_per_pass == 0, Code::input, "[train] ", config.batch.units,
         " units do not divide into passes of ", config.parallel.units_per_pass);
+  check(config.parallel.sequences_per_pass == 0 || (grad_kind(config) == GradKind::one_part &&
+                                                    config.unit.sequences % config.parallel.sequences_per_pass == 0),
+        Code::input, "[train] parallel.sequences_per_pass divides the sequences of a step's only unit in fixed point: ",
+        config.batch.units, " units of ", config.unit.sequences, " in passes of ", config.parallel.sequences_per_pass);
   check_schedule(config.schedule);
   place_batch();
   optimizer_ = std::make_unique<Optimizer>(model_->parameters(), optimizer_arena_, config.numerics.digest);
@@ -35,9 +60,20 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
 
 void Trainer::place_batch() {
   const int64_t tokens = unit_tokens() * config_.parallel.units_per_pass;
-  const int64_t pages = std::max(BatchBuilder::default_pages(tokens), BatchBuilder::default_pages(config_.unit.seq_len));
+  const int64_t alive = std::min(tokens, piece_tokens());
   batch_arena_.release(0);
-  builder_ = std::make_unique<BatchBuilder>(batch_arena_, tokens, pages, model_->spec().config.vocab);
+  builder_ = std::make_unique<BatchBuilder>(batch_arena_, tokens, BatchBuilder::default_pages(alive),
+                                            model_->spec().config.vocab, alive);
+}
+
+int64_t Trainer::piece_tokens() const {
+  const UnitConfig& unit = config_.unit;
+  if (grad_kind(config_) != GradKind::one_part) return unit_tokens() * config_.parallel.units_per_pass;
+  if (config_.parallel.sequences_per_pass > 0) return config_.parallel.sequences_per_pass * unit.seq_len;
+  constexpr int64_t kTokens = 1024;  // products of so many rows are as fast as larger ones
+  int64_t sequences = std::clamp<int64_t>(kTokens / unit.seq_len, 1, unit.sequences);
+  while (unit.sequences % sequences != 0) --sequences;
+  return sequences * unit.seq_len;
 }
 
 std::vector<MemoryLine> Trainer::plan() const {
@@ -62,25 +98,42 @@ int Trainer::scale_exponent() const {
   return k;
 }
 
+void Trainer::piece(Ctx& ctx, const TokenBatch& batch, const View& targets, const View& loss, const View& dx) {
+  ArenaFrame frame(step_arena_);
+  const Recompute recompute = recompute_of(config_);
+  const DecoderSaved saved = model_->decoder().forward_saving(ctx, batch, recompute);
+  const View dhidden = step_arena_.take(saved.hidden.dtype, {batch.tokens, saved.hidden.cols()});
+  const float scale = static_cast<float>(kn::math::power_of_two64(-scale_exponent()));
+  model_->head().loss_and_gradient(ctx, saved.hidden, targets, scale, loss, dhidden);
+  model_->decoder().backward(ctx, batch, saved, dhidden, recompute, dx);
+}
+
 void Trainer::pass(int64_t units, std::vector<double>& unit_losses, const kn::Exec& exec) {
   step_arena_.release(0);
   Ctx ctx{.exec = exec, .arena = step_arena_};
   ctx.seq = config_.unit.seq_len;
   ctx.parts_in_step = config_.batch.units;
-  for (int64_t u = 0; u < units; ++u) ctx.parts.push_back({u * unit_tokens(), unit_tokens()});
-  const Recompute recompute = config_.parallel.recompute == "block" ? Recompute::block : Recompute::none;
-  const TokenBatch& batch = builder_->batch();
-  const View loss = step_arena_.take(DType::f32, {batch.tokens});
-  const DecoderSaved saved = model_->decoder().forward_saving(ctx, batch, recompute);
-  const View dhidden = step_arena_.take(saved.hidden.dtype, {batch.tokens, saved.hidden.cols()});
-  const float scale = static_cast<float>(kn::math::power_of_two64(-scale_exponent()));
-  model_->head().loss_and_gradient(ctx, saved.hidden, builder_->targets(), scale, loss, dhidden);
-  model_->decoder().backward(ctx, batch, saved, dhidden, recompute);
+  ctx.part_tokens = unit_tokens();
+  ctx.panels = step_arena_.bytes(model_->parameters().packed_bytes());
+  const int64_t pieces = builder_->pieces();
+  for (int64_t u = 0; u < units; ++u)
+    ctx.parts.push_back({u * unit_tokens(), pieces > 1 ? piece_tokens() : unit_tokens()});
+  const int64_t tokens = units * unit_tokens();
+  const View loss = step_arena_.take(DType::f32, {tokens});
+  const View dx = step_arena_.take(model_->spec().compute, {tokens, model_->spec().config.hidden});
+  for (int64_t p = 0; p < pieces; ++p) {
+    ctx.resume = p > 0, ctx.pause = p + 1 < pieces;
+    const TokenBatch& batch = builder_->batch(p);
+    const RowRange rows{p * batch.tokens, batch.tokens};
+    piece(ctx, batch, elements_of(builder_->targets(), rows), elements_of(loss, rows),
+          rows_of(dx, rows.begin, rows.count));
+  }
+  model_->decoder().backward_embed(ctx, builder_->ids(), builder_->positions(), dx);
   if (exec.plan) return;
   const float* l = loss.as<float>();
-  for (const RowRange& part : ctx.parts) {
+  for (int64_t u = 0; u < units; ++u) {
     double sum = 0;  // in token order
-    for (int64_t i = 0; i < part.count; ++i) sum += static_cast<double>(l[part.begin + i]);
+    for (int64_t i = 0; i < unit_tokens(); ++i) sum += static_cast<double>(l[u * unit_tokens() + i]);
     unit_losses.push_back(sum);
   }
 }

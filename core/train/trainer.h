@@ -27,6 +27,9 @@ struct MemoryLine {
   int64_t bytes = 0;
 };
 
+// What the plan decides about the compute copy.
+Panels panels_of(const TrainConfig& config);
+
 class Trainer {
  public:
   // Plans everything; maps nothing. References are kept.
@@ -46,9 +49,12 @@ class Trainer {
 
  private:
   void place_batch();
-  // Forward and backward of the units in the builder; appends the sum of losses of each.
+  // Forward and backward of the units in the builder; appends the sum of losses of each. Of a step's
+  // only unit some sequences are alive at a time, and it passes in pieces of so many.
   void pass(int64_t units, std::vector<double>& unit_losses, const kn::Exec& exec);
+  void piece(Ctx& ctx, const TokenBatch& batch, const View& targets, const View& loss, const View& dx);
   int64_t unit_tokens() const { return config_.unit.sequences * config_.unit.seq_len; }
+  int64_t piece_tokens() const;
   // 2^k near the tokens of a unit: backward carries losses times 2^-k.
   int scale_exponent() const;
 

@@ -83,9 +83,12 @@ void check_same_everywhere(const Json& hf, const TrainConfig& config) {
     grouped.parallel.units_per_pass = per_pass;
     CHECK(train(hf, grouped, two).steps == reference.steps);
   }
-  TrainConfig recompute = config;
-  recompute.parallel.recompute = "block";
-  CHECK(train(hf, recompute, two).steps == reference.steps);
+  for (const char* what : {"none", "pointwise", "block"}) {
+    INFO("recompute " << what);
+    TrainConfig recompute = config;
+    recompute.parallel.recompute = what;
+    CHECK(train(hf, recompute, two).steps == reference.steps);
+  }
   const fs::path folder = temporary("resume");
   CHECK(train_with_resume(hf, config, two, folder).steps == reference.steps);
   fs::remove_all(folder);
@@ -114,6 +117,40 @@ TEST_CASE("the order amx32 has the same bits on any machine and layout of this p
     INFO(hf["architectures"].dump());
     check_same_everywhere(in_amx32(hf), test::tiny_config());
   }
+}
+
+TEST_CASE("a unit has the same bits in pieces of any size", "[same-bits]") {
+  for (const char* kind : {"bf16", "f32", "amx32"})
+    for (int leaves : {1, 4})
+      for (const bool tied : {true, false}) {
+        const bool amx32 = kind == std::string("amx32");
+        for (Json hf : {test::tiny_llama(leaves), test::tiny_gpt2(leaves)}) {
+          if (hf.contains("tie_word_embeddings")) hf["tie_word_embeddings"] = tied;
+          if (amx32) hf = in_amx32(hf);
+          INFO(kind << " leaves " << leaves << " tied " << tied << " " << hf["architectures"].dump());
+          TrainConfig config = test::tiny_config(amx32 ? "bf16" : kind);
+          config.unit = {4, 37}, config.batch.units = 1;
+          config.parallel.sequences_per_pass = 4;
+          Machine two(2);
+          const Trace whole = train(hf, config, two, 3);
+          for (int64_t alive : {1, 2})
+            for (const char* recompute : {"norms", "block"}) {
+              INFO(alive << " sequences a pass, recompute " << recompute);
+              config.parallel.sequences_per_pass = alive;
+              config.parallel.recompute = recompute;
+              CHECK(train(hf, config, two, 3).steps == whole.steps);
+            }
+        }
+      }
+}
+
+TEST_CASE("sequences per pass are refused where units do not come alone", "[same-bits]") {
+  Machine machine;
+  TrainConfig config = test::tiny_config();
+  config.parallel.sequences_per_pass = 1;
+  CHECK_THROWS_AS(train(test::tiny_gpt2(), config, machine, 1), Error);
+  config.batch.units = 1, config.unit.sequences = 4, config.parallel.sequences_per_pass = 3;
+  CHECK_THROWS_AS(train(test::tiny_gpt2(), config, machine, 1), Error);
 }
 
 TEST_CASE("Muon has the same bits on any machine and layout of this process", "[same-bits][muon]") {
@@ -148,6 +185,12 @@ std::vector<GoldenRun> golden_runs() {
     const std::string name = llama ? "llama-" : "gpt2-";
     for (const char* compute : {"bf16", "f32"}) runs.push_back({name + compute, hf, test::tiny_config(compute)});
     runs.push_back({name + "amx32", in_amx32(hf), test::tiny_config()});
+    for (const char* kind : {"bf16", "f32", "amx32"}) {  // gradients of one part, which may come in pieces
+      const bool amx32 = kind == std::string("amx32");
+      TrainConfig one = test::tiny_config(amx32 ? "bf16" : kind);
+      one.unit = {4, 37}, one.batch.units = 1;
+      runs.push_back({name + kind + "-one-unit", amx32 ? in_amx32(hf) : hf, one});
+    }
   }
   return runs;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/embedding.h"
 
+#include "kernels/fixed.h"
 #include "tests/kernels/gradient_check.h"
 
 using namespace llmctl::kn;
@@ -56,6 +57,33 @@ TEST_CASE("embedding backward takes each occurrence as a part", "[embedding]") {
       if (kind == DType::i64)
         CHECK(std::memcmp(grad.view().data, exact.view().data, static_cast<size_t>(grad.bytes())) == 0);
     }
+}
+
+TEST_CASE("tables in f32 stand for tables in bf16", "[embedding]") {
+  const int64_t t = 9, v = 13, d = 70;
+  Buffer ids(DType::i32, {t}), table(DType::f32, {v, d}), places(DType::f32, {v, d});
+  Buffer rounded(DType::bf16, {v, d}), rounded_places(DType::bf16, {v, d});
+  ids.fill_int(1, 0, v - 1), table.fill(3), places.fill(4);
+  for (int64_t i = 0; i < v * d; ++i) rounded.set(i, table.at(i)), rounded_places.set(i, places.at(i));
+  Buffer out(DType::f32, {t, d}), want(DType::f32, {t, d});
+  EmbedFwd op{.ids = ids, .table = rounded, .positions = ids, .position_table = rounded_places, .out = want};
+  check_same_bits(op, {&want});
+  op.table = table, op.position_table = places, op.out = out, op.as_bf16 = true;
+  check_same_bits(op, {&out});
+  CHECK(std::memcmp(out.as<char>(), want.as<char>(), static_cast<size_t>(want.bytes())) == 0);
+}
+
+TEST_CASE("a sum that was stored as f32 is in fixed point what it was", "[embedding]") {
+  const int64_t n = 1003;
+  Buffer x(DType::f32, {n}), y(DType::i64, {n});
+  std::vector<int64_t> want;
+  for (int64_t i = 0; i < n; ++i) {
+    const double g = test_normal(3, static_cast<uint64_t>(i)) * (i % 3 == 0 ? 300 : 1e-6);
+    want.push_back(to_fixed(static_cast<float>(g)));
+    x.as<float>()[i] = from_fixed(want.back());
+  }
+  check_same_bits(ToFixed{.x = x, .y = y}, {&y});
+  CHECK(std::memcmp(y.as<char>(), want.data(), static_cast<size_t>(y.bytes())) == 0);
 }
 
 TEST_CASE("embedding backward refuses what is not finite", "[embedding]") {

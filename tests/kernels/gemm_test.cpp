@@ -360,7 +360,18 @@ TEST_CASE("bias_grad sums columns in token order", "[kernels][gemm]") {
     }
     check_same_bits(BiasGrad{.dy = dy, .grad = grad}, {}, {&grad});
     for (int64_t c = 0; c < n; ++c) REQUIRE(grad.as<float>()[c] == want[static_cast<size_t>(c)]);
+    Buffer pieces(DType::i64, {n}), chain(DType::f32, {n});
+    std::memcpy(pieces.as<char>(), fixed.as<char>(), static_cast<size_t>(fixed.bytes()));
     check_same_bits(BiasGrad{.dy = dy, .grad = fixed, .overflow = flag, .parts = 3}, {}, {&fixed, &flag});
+    BiasGrad piece{.dy = {}, .grad = pieces, .overflow = flag, .parts = 3, .chain = chain, .pause = true};
+    for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 20}, {20, 37}, {37, tokens}}) {
+      piece.dy = View(dy.as<char>() + begin * n * size_of(dtype), dtype, {end - begin, n});
+      piece.resume = begin > 0, piece.pause = end < tokens;
+      check_same_bits(piece, {}, {&chain, &pieces, &flag});
+    }
+    REQUIRE(std::memcmp(pieces.as<char>(), fixed.as<char>(), static_cast<size_t>(fixed.bytes())) == 0);
+    piece.chain = {};
+    REQUIRE_THROWS_AS(piece.check(), llmctl::Error);
   }
 }
 

@@ -110,6 +110,49 @@ TEST_CASE("layernorm", "[norm]") {
   }
 }
 
+namespace {
+View rows_from(const Buffer& b, int64_t begin, int64_t rows) {
+  const View& v = b.view();
+  return View(b.as<char>() + begin * v.cols() * size_of(v.dtype), v.dtype, {rows, v.cols()});
+}
+View elements_from(const Buffer& b, int64_t begin, int64_t n) { return View(b.as<float>() + begin, DType::f32, {n}); }
+bool same(const Buffer& a, const Buffer& b) { return std::memcmp(a.as<char>(), b.as<char>(), static_cast<size_t>(a.bytes())) == 0; }
+}  // namespace
+
+TEST_CASE("gradients of norms whose rows come in pieces are those of all rows", "[norm]") {
+  const int64_t t = 41, d = 99;
+  for (DType dtype : {DType::f32, DType::bf16}) {
+    Buffer x(dtype, {t, d}), w(DType::f32, {d}), dy(dtype, {t, d}), dx(dtype, {t, d});
+    Buffer mean(DType::f32, {t}), rstd(DType::f32, {t}), overflow(DType::i32, {1});
+    Buffer rms(DType::i64, {d}), layer_w(DType::i64, {d}), layer_b(DType::i64, {d});
+    x.fill(1), w.fill(2), dy.fill(3), mean.fill(4), rstd.fill(5), overflow.zero();
+    rms.fill_int(6, -9, 9), layer_w.fill_int(7, -9, 9), layer_b.fill_int(8, -9, 9);
+    Buffer rms_pieces(DType::i64, {d}), w_pieces(DType::i64, {d}), b_pieces(DType::i64, {d});
+    rms_pieces.fill_int(6, -9, 9), w_pieces.fill_int(7, -9, 9), b_pieces.fill_int(8, -9, 9);
+    Buffer chain(DType::f32, {d}), chain_w(DType::f32, {d}), chain_b(DType::f32, {d});
+    RmsNormBwd r{.dy = dy, .x = x, .w = w, .rstd = rstd, .dresidual = {}, .dx = dx, .grad = rms, .overflow = overflow};
+    LayerNormBwd l{.dy = dy, .x = x, .w = w, .mean = mean, .rstd = rstd, .dresidual = {}, .dx = dx, .grad_w = layer_w,
+                   .grad_b = layer_b, .overflow = overflow};
+    check_same_bits(r, {&dx}, {&rms, &overflow});
+    check_same_bits(l, {&dx}, {&layer_w, &layer_b, &overflow});
+    r.grad = rms_pieces, r.chain = chain;
+    l.grad_w = w_pieces, l.grad_b = b_pieces, l.chain_w = chain_w, l.chain_b = chain_b;
+    for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 16}, {16, 17}, {17, t}}) {
+      const int64_t n = end - begin;
+      r.resume = l.resume = begin > 0, r.pause = l.pause = end < t;
+      r.dy = l.dy = rows_from(dy, begin, n), r.x = l.x = rows_from(x, begin, n), r.dx = l.dx = rows_from(dx, begin, n);
+      r.rstd = l.rstd = elements_from(rstd, begin, n), l.mean = elements_from(mean, begin, n);
+      check_same_bits(r, {}, {&dx, &chain, &rms_pieces, &overflow});
+      check_same_bits(l, {}, {&dx, &chain_w, &chain_b, &w_pieces, &b_pieces, &overflow});
+    }
+    CHECK(same(rms, rms_pieces));
+    CHECK(same(layer_w, w_pieces));
+    CHECK(same(layer_b, b_pieces));
+    l.resume = true, l.chain_b = {};
+    CHECK_THROWS_AS(l.check(), llmctl::Error);
+  }
+}
+
 TEST_CASE("norm gradients that do not fit are refused", "[norm]") {
   Buffer x(DType::f32, {2, 20}), w(DType::f32, {20}), dy(DType::f32, {2, 20}), dx(DType::f32, {2, 20});
   Buffer rstd(DType::f32, {2}), grad(DType::i64, {20}), overflow(DType::i32, {1});

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// GemmDw on the CPU: both operands are packed into panels of 16 columns whose steps are tokens
-// (f32) or pairs of tokens (bf16), side by side already in memory; then blocks of (n, k) run with the
-// tokens as contraction. Sums leave the caches once, into the gradient.
+// GemmDw on the CPU: x is packed into panels of 16 columns whose steps are tokens (f32) or pairs of
+// tokens (bf16), side by side already in memory; a task packs its columns of dy the same way, to where
+// they stay in its L2, unless the part is too long for that. Then blocks of (n, k) run with the tokens
+// as contraction. Sums leave the caches once, into the gradient.
 #include "kernels/fixed.h"
 #include "kernels/gemm.h"
 #include "kernels/gemm_amx.h"
@@ -16,12 +17,15 @@ int64_t sequence_steps(DType dtype, Bf16Order order, int64_t seq) {
   return order == Bf16Order::pair ? (seq + 1) / 2 : (seq + 31) / 32 * 16;
 }
 int64_t panels_of(int64_t columns) { return (columns + 15) / 16; }
+// A task packs its columns of dy itself if its rows' panels of so many steps fit on its stack.
+constexpr int64_t kLeftWords = 1 << 18;
+constexpr bool packs_left(int64_t steps) { return steps * kBlockRows <= kLeftWords; }
 }  // namespace
 
 #if KN_ONCE
 int64_t gemm_dw_workspace(DType dtype, int64_t tokens, int64_t seq, int64_t n, int64_t k, Bf16Order order) {
   const int64_t steps = tokens / seq * sequence_steps(dtype, order, seq);
-  return (steps * (panels_of(n) + panels_of(k)) + 1) * 64;  // a vector more: packing reads ahead
+  return (steps * ((packs_left(steps) ? 0 : panels_of(n)) + panels_of(k)) + 1) * 64;  // a vector more: packing reads ahead
 }
 
 void GemmDw::check() const {
@@ -67,17 +71,25 @@ void pack_steps(const bf16_t* from, int64_t first, int64_t n, int64_t seq, int64
   for (int64_t i = 0; i < n; ++i) istore(to + i * 16, token_pair(from, first + i, seq, cols, width));
 }
 
-// 16 steps of all panels at a time: as many rows are read along, whole lines of them.
+// 16 steps of columns [column, column + count) at a time: as many rows are read along, whole lines of them.
+struct Columns {
+  int64_t begin, count;
+};
+template <class T, class W>
+void pack_block(const GemmDw& g, const View& from, Columns columns, int64_t block, W* to, int64_t stride) {
+  const int64_t cols = from.cols(), each = sequence_steps(from.dtype, g.order, g.seq), blocks = (each + 15) / 16;
+  const int64_t sequence = block / blocks, first = block % blocks * 16, n = each - first < 16 ? each - first : 16;
+  const T* rows = from.as<T>() + sequence * g.seq * cols + columns.begin;
+  W* steps = to + (sequence * each + first) * 16;
+  for (int64_t c = 0; c < columns.count; c += 16, steps += stride)
+    pack_steps(rows + c, first, n, g.seq, cols, columns.count - c < 16 ? columns.count - c : 16, steps);
+}
+int64_t blocks_of(const GemmDw& g) {
+  return g.x.rows() / g.seq * ((sequence_steps(g.x.dtype, g.order, g.seq) + 15) / 16);
+}
 template <class T, class W>
 void pack_panels(const GemmDw& g, const Exec& ex, const View& from, W* to, int64_t stride) {
-  const int64_t cols = from.cols(), each = sequence_steps(from.dtype, g.order, g.seq), blocks = (each + 15) / 16;
-  parallel_for(ex, from.rows() / g.seq * blocks, [&](int64_t task) {
-    const int64_t sequence = task / blocks, first = task % blocks * 16, n = each - first < 16 ? each - first : 16;
-    const T* rows = from.as<T>() + sequence * g.seq * cols;
-    W* steps = to + (sequence * each + first) * 16;
-    for (int64_t c = 0; c < cols; c += 16, steps += stride)
-      pack_steps(rows + c, first, n, g.seq, cols, cols - c < 16 ? cols - c : 16, steps);
-  });
+  parallel_for(ex, blocks_of(g), [&](int64_t b) { pack_block<T>(g, from, {0, from.cols()}, b, to, stride); });
 }
 
 constexpr int64_t kTaskPanels = 32;  // a task: kBlockRows rows of dW times so many panels
@@ -140,16 +152,21 @@ template <class T, class W>
 void run_dw(const GemmDw& g, const Exec& ex) {
   const int64_t rows = g.dy.cols(), panels = panels_of(g.x.cols());
   const int64_t steps = g.dy.rows() / g.seq * sequence_steps(g.dy.dtype, g.order, g.seq), stride = steps * 16;
-  W* dy = reinterpret_cast<W*>(g.work.as<unsigned char>());
-  W* x = dy + panels_of(rows) * stride;
-  pack_panels<T>(g, ex, g.dy, dy, stride);
+  W* x = reinterpret_cast<W*>(g.work.as<unsigned char>());
+  W* dy = x + panels * stride;
   pack_panels<T>(g, ex, g.x, x, stride);
+  const bool own = packs_left(steps);
+  if (!own) pack_panels<T>(g, ex, g.dy, dy, stride);
   const Tasks tasks(rows, panels, g.dy.rows(), kBlockRows, kTaskPanels, 16, ex);
   parallel_for(ex, tasks.count, [&](int64_t i) {
     alignas(64) float acc[kBlockRows * kTaskPanels * 16];
+    alignas(64) W scratch[kLeftWords + 16];
     const Window at = tasks.at(i, rows, panels);
+    if (own)
+      for (int64_t b = 0; b < blocks_of(g); ++b) pack_block<T>(g, g.dy, {at.row, at.rows}, b, scratch, stride);
+    const W* left = own ? scratch : dy + at.row / 16 * stride;
     if (g.resume) load_chain(g, at, acc, at.panels * 16);
-    advance_block(g.order == Bf16Order::amx32, InPanels{reinterpret_cast<const Pair*>(dy + at.row / 16 * stride), stride},
+    advance_block(g.order == Bf16Order::amx32, InPanels{reinterpret_cast<const Pair*>(left), stride},
                   Right<W>{x + at.panel * stride, stride, panels - at.panel}, Span{0, steps}, at.rows, at.panels,
                   Chains{acc, at.panels * 16, g.resume});
     finish(g, at, acc, at.panels * 16);
@@ -173,20 +190,20 @@ void pack_left_tiles(const GemmDw& g, int64_t row, int64_t rows, int64_t steps, 
       }
 }
 
-// The gradient's lines, wanted when the block's products are done.
-void fetch_gradient(const GemmDw& g, const Window& at) {
-  if (g.only && !g.pause) return;  // written, not read
-  const View& to = g.pause ? g.chain : g.grad;
-  const int64_t k = g.x.cols(), bytes = size_of(to.dtype), column = at.panel * 16;
-  const int64_t width = (k - column < 32 ? k - column : 32) * bytes;
+void fetch_lines(const View& to, int64_t k, const Window& at) {
+  const int64_t bytes = size_of(to.dtype), column = at.panel * 16, width = (k - column < 32 ? k - column : 32) * bytes;
   for (int64_t r = 0; r < at.rows; ++r)
     for (int64_t b = 0; b < width; b += 64)
       _mm_prefetch(to.as<char>() + ((at.row + r) * k + column) * bytes + b, _MM_HINT_T1);
 }
+// The gradient's lines, wanted when the block's products are done; one that is only stored is not read.
+void fetch_gradient(const GemmDw& g, const Window& at) {
+  if (!g.only && !g.pause) fetch_lines(g.grad, g.x.cols(), at);
+}
 
 // A task makes up to kDwRows rows of dW, all columns of them where there are enough tasks: it packs its
 // left tiles itself, to where they stay in L2 while the panels pass by.
-constexpr int64_t kDwRows = 256, kLeftWords = 1 << 18;
+constexpr int64_t kDwRows = 256;
 
 struct DwTiles {
   const Pair *left, *right;
@@ -204,6 +221,9 @@ void run_column(const GemmDw& g, const DwTiles& t, const Blocks& blocks, int64_t
     for (int64_t b = 0; b < blocks.down(); ++b) {
       const Window at = blocks.at(first + b);
       if (s + n == t.steps) fetch_gradient(g, at);
+      // What the next column goes on from.
+      if (g.resume && s == 0 && first + blocks.down() < blocks.count())
+        fetch_lines(g.chain, g.x.cols(), blocks.at(first + blocks.down() + b));
       scope.rows(at.rows);
       const LeftTiles left{reinterpret_cast<const char*>(t.left + (b * 2 * t.steps + s) * 256), 64, stride, kTileBytes};
       const RightTiles right{reinterpret_cast<const char*>(t.right + (at.panel * t.steps + s) * 256), stride};
@@ -222,7 +242,8 @@ void run_tiles(const GemmDw& g, const Exec& ex) {
   pack_panels<bf16_t>(g, ex, g.x, x, steps * 256);
   const int64_t room = kLeftWords / (steps * 16) / kBlockSide * kBlockSide;
   int64_t high = rows < 4 * threads * kDwRows ? kDwRows / 2 : kDwRows;
-  if (room == 0)
+  const bool own = packs_left(steps * 16);
+  if (!own)
     parallel_for(ex, panels_of(rows), [&](int64_t t) { pack_left_tiles(g, t * 16, 16, steps, dy + t * steps * 256); });
   else if (room < high)
     high = room;
@@ -233,11 +254,11 @@ void run_tiles(const GemmDw& g, const Exec& ex) {
     alignas(64) Pair scratch[kLeftWords];
     const int64_t row = task / times * high, panel = task % times * wide;
     const Window at{row, rows - row < high ? rows - row : high, panel, panels - panel < wide ? panels - panel : wide};
-    if (room > 0) pack_left_tiles(g, row, at.rows, steps, scratch);
+    if (own) pack_left_tiles(g, row, at.rows, steps, scratch);
     TileScope scope;
     const Blocks blocks{at};
     for (int64_t first = 0; first < blocks.count(); first += blocks.down())
-      run_column(g, {room > 0 ? scratch : dy + row / 16 * steps * 256, x, steps}, blocks, first, scope);
+      run_column(g, {own ? scratch : dy + row / 16 * steps * 256, x, steps}, blocks, first, scope);
   });
 }
 #endif

@@ -73,6 +73,51 @@ void pack_square(const PackPanels& op, const Targets& t, int64_t row, int64_t co
     }
 }
 
+#if KN_ISA == 3
+// 32 columns of a row as bf16 in their order; columns from n on are +0.
+KN_INLINE I32 row_of(const float* p, int64_t n) {
+  const F32 low = load(p, most(n, 16)), high = n > 16 ? load(p + 16, most(n - 16, 16)) : zero();
+  return {(__m512i)_mm512_cvtne2ps_pbh(high.v, low.v)};
+}
+KN_INLINE I32 row_of(const bf16_t* p, int64_t n) {
+  return {_mm512_maskz_loadu_epi16(n < 32 ? (1u << n) - 1 : ~0u, p)};
+}
+// Words of two rows side by side: of columns 0..15, or 16..31.
+template <int half>
+KN_INLINE I32 side_by_side(I32 first, I32 second) {
+  const __m256i a = _mm512_extracti64x4_epi64(first.v, half), b = _mm512_extracti64x4_epi64(second.v, half);
+  return {_mm512_or_si512(_mm512_cvtepu16_epi32(a), _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16))};
+}
+
+// Steps of bf16 are pairs: two rows side by side backward, two columns of a turned square forward.
+template <class S>
+void pack_square(const PackPanels& op, const Targets& t, int64_t row, int64_t column, bf16_t) {
+  const int64_t rows = op.src.rows(), cols = op.src.cols(), n = most(cols - column, 32);
+  constexpr int64_t kAhead = 512 / static_cast<int64_t>(sizeof(S));
+  I32 line[2][16];
+  for (int64_t r = 0; r < 32; ++r) {
+    const S* from = op.src.as<S>() + (row + r) * cols + column;
+    line[r / 16][r % 16] = row + r < rows ? row_of(from, n) : iset1(0);
+    for (int64_t b = 0; b < 32; b += 64 / static_cast<int64_t>(sizeof(S))) __builtin_prefetch(from + kAhead + b);
+  }
+  if (t.backward) {
+    I32 low[16], high[16];
+    for (int s = 0; s < 16; ++s) {
+      low[s] = side_by_side<0>(line[s / 8][s % 8 * 2], line[s / 8][s % 8 * 2 + 1]);
+      high[s] = side_by_side<1>(line[s / 8][s % 8 * 2], line[s / 8][s % 8 * 2 + 1]);
+    }
+    int32_t* to = t.backward + column / 16 * t.backward_stride + row / 2 * 16;
+    write_steps(t, to, low, 16);
+    if (n > 16) write_steps(t, to + t.backward_stride, high, 16);
+  }
+  if (!t.forward) return;
+  for (int i = 0; i < 2; ++i) {
+    if (row + 16 * i >= rows) continue;
+    transpose16(line[i]);
+    write_steps(t, t.forward + (row / 16 + i) * t.forward_stride + column / 2 * 16, line[i], 16);
+  }
+}
+#else
 // Steps of bf16 are pairs: two rows side by side backward, two columns of a turned square forward.
 template <class S>
 void pack_square(const PackPanels& op, const Targets& t, int64_t row, int64_t column, bf16_t) {
@@ -97,6 +142,7 @@ void pack_square(const PackPanels& op, const Targets& t, int64_t row, int64_t co
     write_steps(t, t.forward + (row / 16 + i) * t.forward_stride + column / 2 * 16, pairs, 16);
   }
 }
+#endif
 
 template <class S, class D>
 void pack(const PackPanels& op, const Exec& ex) {
@@ -110,8 +156,7 @@ void pack(const PackPanels& op, const Exec& ex) {
   t.forward_stride = t.forward_steps * 16, t.backward_stride = t.backward_steps * 16;
   constexpr int64_t kMany = 1 << 18;
   const auto on_line = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 64 == 0; };
-  // One direction alone is packed on use, and read next.
-  t.stream = t.forward && t.backward && rows * cols > kMany && on_line(t.forward) && on_line(t.backward);
+  t.stream = rows * cols > kMany && on_line(t.forward) && on_line(t.backward);
   parallel_for(ex, (rows + 31) / 32, [&](int64_t i) {
     for (int64_t column = 0; column < cols; column += 32) pack_square<S>(op, t, i * 32, column, D{});
     end_streams();

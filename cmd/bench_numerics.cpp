@@ -54,11 +54,12 @@ void steps(Bench& bench) {
   std::vector<std::unique_ptr<Stepper>> steppers;
   std::vector<std::string> without;
   int64_t left = available_bytes() / 10 * 9;
+  const bool known = left > 0;
   for (const Order& o : orders) {
     const ModelSpec spec = with_leaves(own, o.leaves);
     const TrainConfig config = config_of(o, sequences, seq);
     int64_t bytes = total_bytes(Trainer(config, spec, bench.exec).plan());
-    if (bytes > left && left > 0 && steppers.size() >= 2) {
+    if (known && bytes > left && steppers.size() >= 2) {
       without.push_back(o.name);
       continue;
     }

@@ -65,7 +65,7 @@ std::string too_long(int64_t tokens, const ModelSpec& model) {
 class Sweep {
  public:
   explicit Sweep(Bench& bench) : bench_(bench), quick_(bench.quick), predictor_(bench) {
-    predictor_.calibrate_on({quick_ ? "10M" : "124M", sequences(), seq(), decoded(), trains(), storages()});
+    predictor_.calibrate_on({quick_ ? "10M" : "124M", std::min<int64_t>(sequences(), 8), std::min<int64_t>(seq(), 1024), decoded(), trains(), storages()});
   }
   void run(const std::string& axis) {
     if (axis == "params") params();

@@ -75,7 +75,7 @@ void examples(CLI::App& app, std::initializer_list<const char*> lines) {
 }
 
 void add_cache_flags(CLI::App& app, Common& common, PanelCacheOptions& cache) {
-  constexpr const char* kGroup = "Cache of packed weights (the folder may be removed at any time)";
+  constexpr const char* kGroup = "Cache of packed weights (a folder of your own on a local disk, may be removed at any time)";
   cache.use = true;
   cache.log = &common.log;
   const auto bytes = CLI::AsSizeValue(false);

@@ -169,7 +169,7 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) {
   check(threads >= 1 && threads <= 1024, Code::usage, "[threads] ", threads, " is not in 1..1024");
-  // Tasks keep up to 1.3 MiB on the stack; a thread's is the limit's size, or 2 MiB where there is none.
+  // Tasks keep up to 1.4 MiB on the stack; a thread's is the limit's size, or 2 MiB where there is none.
   rlimit stack{};
   constexpr rlim_t kLeast = 2 << 20;
   if (::getrlimit(RLIMIT_STACK, &stack) == 0 && stack.rlim_cur != RLIM_INFINITY)

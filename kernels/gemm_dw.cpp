@@ -35,7 +35,7 @@ void GemmDw::check() const {
         "[gemm_dw] dy is ", name_of(dy.dtype), " and x is ", name_of(x.dtype),
         ": both f32 or both bf16");
   check(x.rows() == tokens, Code::bug, "[gemm_dw] dy has ", tokens, " tokens and x ", x.rows());
-  check(seq > 0 && tokens % seq == 0, Code::bug, "[gemm_dw] ", tokens,
+  check(tokens > 0 && seq > 0 && tokens % seq == 0, Code::bug, "[gemm_dw] ", tokens,
         " tokens are not whole sequences of ", seq);
   check(!(resume || pause) || (chain.dtype == DType::f32 && chain.size() == n * k), Code::bug,
         "[gemm_dw] chain has ", chain.size(), " elements and the gradient ", n * k);

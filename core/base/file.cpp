@@ -90,7 +90,22 @@ std::string read_file(const fs::path& path, uint64_t max_bytes) {
   return text;
 }
 
+namespace {
+int64_t nanoseconds(const timespec& t) { return t.tv_sec * 1'000'000'000 + t.tv_nsec; }
+
+FileIdentity identity_of(const struct stat& s) {
+  return {s.st_dev, s.st_ino, s.st_size, nanoseconds(s.st_mtim), nanoseconds(s.st_ctim)};
+}
+}  // namespace
+
+FileIdentity identity_of(const fs::path& file) {
+  struct stat s {};
+  check(::stat(file.c_str(), &s) == 0, Code::input, "[file] ", file.string(), ": ", std::strerror(errno));
+  return identity_of(s);
+}
+
 struct FileMap::State {
+  FileIdentity identity;
   void* data = nullptr;
   uint64_t size = 0;
   ~State() {
@@ -101,6 +116,8 @@ struct FileMap::State {
 FileMap::FileMap(const fs::path& path) : state_(std::make_shared<State>()) {
   Fd file;
   uint64_t size = open_regular(path, file);
+  struct stat s {};
+  if (::fstat(file.fd, &s) == 0) state_->identity = identity_of(s);
   if (size == 0) return;  // an empty map is not a thing the system knows
   void* p = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.fd, 0);
   check(p != MAP_FAILED, Code::io, "[file] ", path.string(), ": cannot map: ", std::strerror(errno));
@@ -109,6 +126,9 @@ FileMap::FileMap(const fs::path& path) : state_(std::make_shared<State>()) {
 }
 const std::byte* FileMap::data() const {
   return static_cast<const std::byte*>(state_->data);
+}
+const FileIdentity& FileMap::identity() const {
+  return state_->identity;
 }
 uint64_t FileMap::size() const {
   return state_->size;

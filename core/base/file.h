@@ -20,10 +20,20 @@ namespace fs = std::filesystem;
 // A whole file in memory; Error{input} when larger than max_bytes.
 std::string read_file(const fs::path& path, uint64_t max_bytes = uint64_t{1} << 32);
 
+// What tells one content of a name from another without reading it: what make and rsync trust, and the
+// time of the inode's last change, which no program can set back.
+struct FileIdentity {
+  uint64_t device = 0, inode = 0;
+  int64_t size = 0, written = 0, changed = 0;  // bytes; ns since 1970
+  bool operator==(const FileIdentity&) const = default;
+};
+FileIdentity identity_of(const fs::path& file);  // Error{input}
+
 // Read-only memory map, shared by copies.
 class FileMap {
  public:
   explicit FileMap(const fs::path& path);
+  const FileIdentity& identity() const;  // when it was mapped
   const std::byte* data() const;
   uint64_t size() const;
 

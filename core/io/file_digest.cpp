@@ -15,24 +15,10 @@ namespace {
 
 constexpr int64_t kSecond = 1'000'000'000;
 
-int64_t nanoseconds(const timespec& t) { return t.tv_sec * kSecond + t.tv_nsec; }
-
-struct Identity {
-  std::string text;
-  int64_t changed = 0;  // ns
-};
-
-Identity identity_of(const fs::path& file) {
-  struct stat s {};
-  check(::stat(file.c_str(), &s) == 0, Code::input, "[file] ", file.string(), ": ", std::strerror(errno));
-  const int64_t written = nanoseconds(s.st_mtim), changed = nanoseconds(s.st_ctim);
-  return {fmt::format("{} {} {} {} {}", s.st_dev, s.st_ino, s.st_size, written, changed), std::max(written, changed)};
-}
-
-bool settled(const Identity& id) {
+bool settled(const FileIdentity& id) {
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
-  return nanoseconds(now) - id.changed > 2 * kSecond;
+  return now.tv_sec * kSecond + now.tv_nsec - std::max(id.written, id.changed) > 2 * kSecond;
 }
 
 }  // namespace
@@ -64,15 +50,16 @@ Digest content_digest(const fs::path& file, const kn::Exec& exec) {
 }
 
 Digest remembered_digest(const fs::path& file, const fs::path& folder, const kn::Exec& exec) {
-  const Identity id = identity_of(file);
-  const fs::path known = folder / (digest_of("content 1 " + id.text).hex() + ".digest");
+  const FileIdentity id = identity_of(file);
+  const std::string text = fmt::format("content 1 {} {} {} {} {}", id.device, id.inode, id.size, id.written, id.changed);
+  const fs::path known = folder / (digest_of(text).hex() + ".digest");
   std::error_code ec;
   if (fs::is_regular_file(known, ec)) try {
       return Digest::from_hex(read_file(known, 64).substr(0, 32));
     } catch (const Error&) {  // unreadable: as if it were not there
     }
   const Digest digest = content_digest(file, exec);
-  if (settled(id) && identity_of(file).text == id.text) try {
+  if (settled(id) && identity_of(file) == id) try {
       write_file(known, digest.hex() + "\n", true);
     } catch (const Error&) {  // what is not remembered is taken again
     }

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Digests of large files: taken on all threads, and remembered by the file's identity.
 //
-// An identity is (device, inode, size, times of the last write and of the last change of the inode, in
-// nanoseconds): what make and rsync trust, and the last of them, which no program can set back. A file
-// that was changed in the last two seconds is not remembered, as a second change might fall on the
-// same tick of the clock. A digest is a file of its own in the folder, so that processes do not meet.
+// A file that was changed in the last two seconds is not remembered, as a second change might fall on
+// the same tick of the clock. A digest is a file of its own in the folder, so that processes do not meet.
 #pragma once
 
 #include <vector>

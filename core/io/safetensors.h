@@ -27,6 +27,7 @@ class SafeTensors {
   const std::map<std::string, View>& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const fs::path& path() const { return path_; }
+  const FileIdentity& identity() const { return map_.identity(); }
 
  private:
   fs::path path_;

@@ -63,6 +63,15 @@ std::vector<fs::path> TensorStore::files() const {
   return paths;
 }
 
+bool TensorStore::unchanged() const {
+  try {
+    return std::all_of(files_.begin(), files_.end(),
+                       [](const SafeTensors& file) { return identity_of(file.path()) == file.identity(); });
+  } catch (const Error&) {  // removed
+    return false;
+  }
+}
+
 void want_pages(const View& mapped) {
   const auto begin = reinterpret_cast<uintptr_t>(mapped.data), end = begin + static_cast<uintptr_t>(mapped.bytes());
   const uintptr_t first = begin / kPage * kPage;

@@ -19,6 +19,8 @@ class TensorStore {
   View at(const std::string& name) const;
   const std::map<std::string, View>& tensors() const { return tensors_; }
   std::vector<fs::path> files() const;  // in the order of their names
+  // Whether the files' names still mean what was mapped, and nobody has written to it since.
+  bool unchanged() const;
 
  private:
   fs::path folder_;

@@ -3,6 +3,9 @@
 // a file of the panel cache.
 #include <fmt/format.h>
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <cstring>
 
 #include "core/models/model.h"
@@ -195,21 +198,31 @@ std::unique_ptr<Model> plan(const ModelSpec& spec, const TensorStore& store, Pur
 
 // False when there is nothing to be had: the model is then to be planned anew if it has memory.
 bool load_cached(Model& model, const TensorStore& store, const PanelCacheOptions& options, const kn::Exec& exec) {
-  PanelCache cache(options, key_of(model, store, options.folder, exec), model.parameters().bytes(), exec);
-  if (std::optional<PanelMap> map = cache.find()) return model.allocate_over(std::move(*map)), true;
-  const auto writer = cache.writer();
-  if (!writer) return false;
+  // A key is of the files' contents by name, the weights are of what was mapped: both must stay the same thing.
+  const auto check_unchanged = [&] {
+    check(store.unchanged(), Code::io, "[cache] the model's files are being changed");
+  };
   try {
-    model.allocate_over(writer->map());
-    model.load(store, *writer);
-    writer->commit();
+    const Digest key = key_of(model, store, options.folder, exec);
+    check_unchanged();
+    PanelCache cache(options, key, model.parameters().bytes(), exec);
+    if (std::optional<PanelMap> map = cache.find()) {
+      model.allocate_over(std::move(*map));
+    } else {
+      const auto writer = cache.writer();
+      if (!writer) return false;
+      model.allocate_over(writer->map());
+      model.load(store, *writer);
+      check_unchanged();
+      writer->commit();
+    }
+    cache.evict();
+    return true;
   } catch (const Error& e) {
     if (e.code != Code::io) throw;
-    if (options.log) options.log->line(std::string(e.what()) + "; going on without");
+    if (options.log) options.log->line(std::string(e.what()) + "; going on without (--no-cache)");
     return false;
   }
-  cache.evict();
-  return true;
 }
 
 // The cache's options with a folder that is there, or nothing.
@@ -221,9 +234,15 @@ std::optional<PanelCacheOptions> usable(PanelCacheOptions options, const Model& 
   if (options.folder.empty()) return std::nullopt;
   std::error_code ec;
   if (fs::create_directories(options.folder, ec)) fs::permissions(options.folder, fs::perms::owner_all, ec);
-  if (!ec) return options;
+  std::string why = ec.message();
+  struct stat s {};
+  if (!ec && ::stat(options.folder.c_str(), &s) == 0) {
+    // Who can write there decides what models answer.
+    if (s.st_uid == ::geteuid() && (s.st_mode & (S_IWGRP | S_IWOTH)) == 0) return options;
+    why = "others own it or may write to it (chmod 700)";
+  }
   if (options.log)
-    options.log->line(fmt::format("[cache] {}: {}; going on without (--no-cache)", options.folder.string(), ec.message()));
+    options.log->line(fmt::format("[cache] {}: {}; going on without (--no-cache)", options.folder.string(), why));
   return std::nullopt;
 }
 

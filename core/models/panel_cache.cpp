@@ -63,12 +63,14 @@ std::vector<Entry> entries_of(const fs::path& folder) {
   std::error_code ec;
   for (fs::directory_iterator it(folder, ec), end; !ec && it != end; it.increment(ec)) {
     const fs::path& path = it->path();
-    if (path.extension() == ".partial") {
-      const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-      if (file.fd >= 0 && ::flock(file.fd, LOCK_EX | LOCK_NB) == 0) ::unlink(path.c_str());
-    }
+    const std::string stem = path.stem().string();
+    if (stem.size() != 32 || stem.find_first_not_of("0123456789abcdef") != std::string::npos) continue;  // not ours
     struct stat s {};
     if (::lstat(path.c_str(), &s) != 0 || !S_ISREG(s.st_mode)) continue;
+    if (path.extension() == ".partial") {
+      const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+      if (file.fd >= 0 && ::flock(file.fd, LOCK_EX | LOCK_NB) == 0) ::unlink(path.c_str());
+    }
     constexpr time_t kMonth = 30 * 86400;
     if (path.extension() == ".digest" && ::time(nullptr) - s.st_mtim.tv_sec > kMonth) ::unlink(path.c_str());
     if (path.extension() != ".panels") continue;
@@ -120,8 +122,8 @@ bool PanelCache::whole(int fd, const std::byte* data, const std::vector<Digest>&
 
 std::optional<PanelMap> PanelCache::find() {
   const fs::path path = options_.folder / (key_.hex() + ".panels");
-  int opened = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (opened < 0) opened = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  int opened = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  if (opened < 0) opened = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   if (opened < 0) return std::nullopt;
   const Fd file(opened);
   const auto damaged = [&](const char* what) {
@@ -154,12 +156,16 @@ std::optional<PanelMap> PanelCache::find() {
 }
 
 std::unique_ptr<PanelCache::Writer> PanelCache::writer() {
-  const int64_t needed = file_bytes(bytes_);
-  if (options_.max_bytes > 0 && needed > options_.max_bytes) return nullptr;
-  if (chunks_of(bytes_) * static_cast<int64_t>(sizeof(Digest)) > kAlign - kTableAt) return nullptr;
-  // Written through the page cache: beyond a part of the memory the disk's speed would be the start's.
-  if (needed > available_memory() / 4) return nullptr;
+  const int64_t needed = file_bytes(bytes_), memory = available_memory() / 4;
   try {
+    check(options_.max_bytes == 0 || needed <= options_.max_bytes, Code::io, "[cache] ", human_bytes(needed),
+          " of packed weights, the bound is ", human_bytes(options_.max_bytes));
+    check(chunks_of(bytes_) * static_cast<int64_t>(sizeof(Digest)) <= kAlign - kTableAt, Code::io, "[cache] ",
+          human_bytes(needed), " of packed weights are too many for a file of this format");
+    // Written through the page cache: beyond a part of the memory the disk's speed would be the start's.
+    check(needed <= memory, Code::io, "[cache] ", human_bytes(needed), " of packed weights, written where ",
+          human_bytes(memory), " of memory are to spare");
+    entries_of(options_.folder);  // leftovers of writes that died give their room back
     std::error_code ec;
     struct statvfs disk {};
     if (::statvfs(options_.folder.c_str(), &disk) == 0) {
@@ -168,7 +174,7 @@ std::unique_ptr<PanelCache::Writer> PanelCache::writer() {
             " left on its disk, ", human_bytes(needed), " wanted");
     }
     return std::make_unique<Writer>(options_.folder, key_, bytes_, exec_);
-  } catch (const Error& e) {
+  } catch (const std::exception& e) {  // no thread, no memory
     say(std::string(e.what()) + "; going on without (--no-cache)");
     return nullptr;
   }

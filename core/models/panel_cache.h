@@ -6,12 +6,15 @@
 // weights. KEY is a digest of the weight files' digests (io/file_digest.h), of the name, shape, place
 // and storage of every weight, and of a probe that the packing kernels have packed: other weights,
 // another plan or another layout is another key. Digests find damage and change; they are not
-// cryptographic.
+// cryptographic. The weight files must be the ones that were mapped, unchanged, when the key is made
+// and again when a file is finished.
 //
 // A file is trusted when its header and a few chunks are as they were written, once it was read and
 // compared as a whole in this boot of the system and not written to since (the header's stamp). So a
 // file needs no flush to the disk when it is made: what a crash left of it is found and made again.
-// Whoever can write to the folder can change what models answer: it is made for its owner alone.
+// Whoever can write to the folder can change what models answer: it is made for its owner
+// alone, and one that others own or may write to is not used. The folder should be on a local disk:
+// another machine that evicts a file from a network one takes it from under its readers.
 //
 // Nothing here fails a load: a folder that cannot be written, a full disk, a damaged file cost a line
 // on stderr and the time to pack.

@@ -54,6 +54,9 @@ struct PanelCache::Writer::State {
   State(const fs::path& folder, Digest k, int64_t n, const kn::Exec& e)
       : exec(e), path(folder / (k.hex() + ".partial")), final_path(folder / (k.hex() + ".panels")), key(k), bytes(n),
         file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) {}
+  ~State() {
+    if (mine) ::unlink(path.c_str());
+  }
   [[noreturn]] void fail(const char* what) const {
     throw Error(Code::io, "[cache] " + path.string() + ": cannot " + what + ": " + std::strerror(errno));
   }
@@ -86,7 +89,9 @@ PanelCache::Writer::Writer(const fs::path& folder, Digest key, int64_t bytes, co
     : state_(std::make_unique<State>(folder, key, bytes, exec)) {
   State& s = *state_;
   if (s.file.fd < 0) s.fail("write");
-  if (::flock(s.file.fd, LOCK_EX | LOCK_NB) != 0) s.fail("lock");
+  const bool locked = ::flock(s.file.fd, LOCK_EX | LOCK_NB) == 0;
+  check(locked || errno != EWOULDBLOCK, Code::io, "[cache] ", s.path.string(), ": another process is writing it");
+  if (!locked) s.fail("lock");
   // Between open and lock another writer may have finished: then this is its file, by its new name.
   check(same_file(s.file.fd, s.path), Code::io, "[cache] ", s.path.string(), ": another process has just written it");
   s.mine = true;
@@ -106,7 +111,6 @@ PanelCache::Writer::~Writer() {
   }
   s.changed.notify_all();
   if (s.thread.joinable()) s.thread.join();
-  if (s.mine) ::unlink(s.path.c_str());
 }
 
 const PanelMap& PanelCache::Writer::map() const { return state_->map; }

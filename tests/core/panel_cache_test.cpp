@@ -262,6 +262,11 @@ TEST_CASE("A folder that cannot be used costs the cache alone", "[panel-cache]")
   CHECK(same_weights(*plain, *c.cached(options_of(c.scratch.path / "file" / "cache"))));
   CHECK(same_weights(*plain, *c.cached(options_of("/proc/llmctl-cache"))));
   CHECK(same_weights(*plain, *c.cached(options_of("/proc"))));
+  const fs::path shared = c.scratch.path / "shared";  // others could plant a file there
+  fs::create_directories(shared);
+  fs::permissions(shared, fs::perms::all);
+  CHECK(same_weights(*plain, *c.cached(options_of(shared))));
+  CHECK(fs::is_empty(shared));
   PanelCacheOptions small = options_of(c.cache);
   small.min_bytes = int64_t{64} << 20;
   CHECK(same_weights(*plain, *c.cached(small)));
@@ -289,7 +294,8 @@ TEST_CASE("The models used last stay", "[panel-cache]") {
   CHECK(files(c.cache, ".panels").size() == 4);
   CHECK(fs::exists(order[0]));
   CHECK_FALSE(fs::exists(order[1]));
-  c.scratch.put("cache/dead.partial", "x");
+  c.scratch.put("cache/" + std::string(32, 'd') + ".partial", "x");
+  c.scratch.put("cache/download.partial", "x");  // of somebody else
   PanelCacheOptions bounded = options_of(c.cache);
   bounded.max_bytes = static_cast<int64_t>(2 * fs::file_size(order[0]));
   fs::remove(order[4]);
@@ -297,7 +303,7 @@ TEST_CASE("The models used last stay", "[panel-cache]") {
   CHECK(files(c.cache, ".panels").size() == 2);
   CHECK(fs::exists(order[4]));
   CHECK(fs::exists(order[0]));
-  CHECK(files(c.cache, ".partial").empty());
+  CHECK(files(c.cache, ".partial") == std::vector<fs::path>{c.cache / "download.partial"});
 }
 
 }  // namespace llmctl

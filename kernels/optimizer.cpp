@@ -31,6 +31,8 @@ void AdamW::check() const {
   check_state("master", master, grad);
   check_state("m", m, grad);
   check_state("v", v, grad);
+  llmctl::check(first_row >= 0 && first_row % kTileRows == 0, Code::bug, "[", kName, "] first_row is ", first_row,
+                ": want a multiple of ", kTileRows);
   llmctl::check(bias1 > 0 && bias2 > 0, Code::bug, "[", kName, "] bias corrections are ", bias1, " and ",
                 bias2, ": want above 0");
   if (!digest) return;
@@ -146,8 +148,10 @@ void adamw_segment(const AdamW& a, const math::AdamWFactors& f, const G* grad, c
   });
   if constexpr (hash) {
     int64_t* tile = a.tile_digests.as<int64_t>() + 4 * s.tile;
-    add_hash(tile, row_hash(sums_of(weights), place_of(a.digest_key, s)));
-    add_hash(tile + 2, row_hash(sums_of(gradients), place_of(a.digest_key, s)));
+    RowPlace place = place_of(a.digest_key, s);
+    place.tile_row += a.first_row / kTileRows;
+    add_hash(tile, row_hash(sums_of(weights), place));
+    add_hash(tile + 2, row_hash(sums_of(gradients), place));
   }
 }
 

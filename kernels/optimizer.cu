@@ -34,7 +34,7 @@ struct AdamWPointers {
 
 template <class G>
 __global__ void adamw_tile(AdamWPointers<G> a, math::AdamWFactors f, int64_t rows, int64_t cols,
-                           uint64_t key) {
+                           uint64_t key, int64_t first_tile_row) {
   const DeviceTile t = device_tile(rows, cols);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   Hash128 weights, gradients;
@@ -47,7 +47,7 @@ __global__ void adamw_tile(AdamWPointers<G> a, math::AdamWFactors f, int64_t row
     }
     if (!a.tile_digests) continue;
     __syncwarp();  // a row's words were written by other lanes
-    const RowPlace place{key, t.tile_row, t.tile_col, r, t.n};
+    const RowPlace place{key, first_tile_row + t.tile_row, t.tile_col, r, t.n};
     weights = weights + row_hash(warp_sum(row_words(a.master + at, t.n, lane)), place);
     gradients = gradients + row_hash(warp_sum(grad_words(a.grad + at, t.n, lane)), place);
   }
@@ -76,7 +76,8 @@ void launch(Cuda, const AdamW& a, const Exec& ex) {
     using G = std::remove_pointer_t<decltype(grad)>;
     const AdamWPointers<G> p{grad, a.master.as<float>(), a.m.as<float>(), a.v.as<float>(),
                              a.digest ? a.tile_digests.as<int64_t>() : nullptr};
-    adamw_tile<<<static_cast<unsigned>(tiles), kThreads, 0, stream_of(ex)>>>(p, f, rows, cols, a.digest_key);
+    adamw_tile<<<static_cast<unsigned>(tiles), kThreads, 0, stream_of(ex)>>>(p, f, rows, cols, a.digest_key,
+                                                                                       a.first_row / kTileRows);
   });
   if (a.digest)
     join_tiles<<<1, 32, 0, stream_of(ex)>>>(a.tile_digests.as<int64_t>(), tiles, 2, a.digest.as<int64_t>(),

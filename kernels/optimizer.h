@@ -40,7 +40,8 @@ struct AdamW {
   float lr = 0, beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, decay = 0;
   float bias1 = 1, bias2 = 1;  // 1 - beta^step
   uint64_t digest_key = 0;
-  View tile_digests;  // work: i64 (tiles, 4), none without digest
+  int64_t first_row = 0;  // of the tensor, a multiple of kTileRows: these are rows of a larger one
+  View tile_digests;      // work: i64 (tiles, 4), none without digest
   View digest;        // i64 (4) or none
   void check() const;
 };

@@ -82,7 +82,7 @@ Share share_of(const ModelSpec& spec, const Table& table, const TrainConfig& con
     const int64_t grad = fixed && !(one_part && w.role == Role::linear) ? 8 : 4;
     // Rows of tables, and of vectors in fp32, are the masters themselves (core/nn/parameters.h).
     const bool own_rows = w.role == Role::vector && spec.compute != DType::f32;
-    const int64_t copies = (own_rows ? 1 : 0) + (w.multiplies() && panels_of(config) == Panels::kept ? 2 : 0);
+    const int64_t copies = (own_rows ? 1 : 0) + (w.multiplies() && panels_of(config, config.batch.units) == Panels::kept ? 2 : 0);
     s.states += (config.optimizer.name == "muon" && w.hidden() ? 8 : 12) * n;  // Muon keeps one moment
     s.gradients += grad * n;
     s.compute += copies * width * n;

@@ -64,12 +64,11 @@ void write_param(const View& memory, const Param& p, DType dtype, void* out, con
   transpose(View(copy.data(), dtype, {p.rows, p.cols}), p.rows, p.cols, out);
 }
 
-Model::Model(ModelSpec spec, Purpose purpose, int64_t context, const kn::Exec& exec, GradKind grad,
-             Update update, Panels panels)
+Model::Model(ModelSpec spec, Purpose purpose, int64_t context, const kn::Exec& exec, const TrainingMemory& training)
     : spec_(std::move(spec)),
       exec_(exec),
       context_(context),
-      parameters_(spec_.table(), spec_.compute, purpose, exec.device, grad, update, panels),
+      parameters_(spec_.table(), spec_.compute, purpose, exec.device, training),
       decoder_(spec_.config, parameters_),
       tables_("tables", exec.device) {
   check(context >= 1 && context <= spec_.config.positions, Code::usage, "[model] context ", context,
@@ -98,26 +97,45 @@ void Model::load(const TensorStore& store) {
     InPlace sink;
     return load(store, sink);
   }
-  for (WeightState& w : parameters_.all()) {
-    for (size_t i = 0; i < w.spec.params.size(); ++i)
-      read_param(find_tensor(store, w.spec.params[i]), w.spec.params[i], w.param_rows(w.master, i), exec_);
-    parameters_.set_compute(exec_, w, w.master);
-  }
+  std::vector<float> whole;
+  const auto read = [&] {
+    for (WeightState& w : parameters_.all())
+      for (size_t i = 0; i < w.spec.params.size(); ++i) {
+        const Param& p = w.spec.params[i];
+        const View kept = w.kept(w.master, i), file = find_tensor(store, p);
+        if (kept.size() == p.rows * p.cols) {
+          read_param(file, p, kept, exec_);
+          continue;
+        }
+        check_file(file, p);
+        if (kept.size() == 0) continue;
+        whole.resize(static_cast<size_t>(p.rows * p.cols));
+        read_param(file, p, View(whole.data(), DType::f32, {p.rows, p.cols}), exec_);
+        std::memcpy(kept.data, whole.data() + w.kept_rows(i).begin * p.cols, static_cast<size_t>(kept.bytes()));
+      }
+  };
+  const Sharding& sharding = parameters_.sharding();
+  if (sharding.shared())
+    together(*sharding.comm, "initial weights", read);
+  else
+    read();
+  parameters_.refresh(exec_);
 }
 
 void Model::initialise(int64_t seed) {
   for (WeightState& w : parameters_.all()) {
     for (size_t i = 0; i < w.spec.params.size(); ++i) {
       const Param& p = w.spec.params[i];
-      float* out = w.param_rows(w.master, i).as<float>();
+      const RowRange rows = w.kept_rows(i);
+      float* out = w.kept(w.master, i).as<float>();
       const kn::RandomKey key{static_cast<uint64_t>(seed), 0, static_cast<uint32_t>(digest_of(p.name).low)};
-      kn::parallel_for(exec_, p.rows, [&](int64_t r) {
+      kn::parallel_for(exec_, rows.count, [&](int64_t r) {
         for (int64_t c = 0; c < p.cols; ++c) {
-          const int64_t at = r * p.cols + c;
+          const int64_t at = (rows.begin + r) * p.cols + c;
           float value = p.init == Init::ones ? 1.0f : 0.0f;
           if (p.init == Init::normal)
             value = p.init_std * static_cast<float>(kn::random_normal(key, static_cast<uint64_t>(at)));
-          out[at] = value;
+          out[r * p.cols + c] = value;
         }
       });
     }
@@ -125,15 +143,20 @@ void Model::initialise(int64_t seed) {
   parameters_.refresh(exec_);
 }
 
-void Model::save(const fs::path& folder) const {
+void Model::save(const fs::path& folder, const MasterSource& source) const {
   check(parameters_.purpose() == Purpose::training, Code::bug, "[model] save needs master weights");
   std::vector<NamedView> tensors;
   for (const WeightState& w : parameters_.all())
     for (size_t i = 0; i < w.spec.params.size(); ++i) {
       const Param& p = w.spec.params[i];
-      const View memory = w.param_rows(w.master, i);
+      const View memory = w.kept(w.master, i);
+      const bool whole = memory.size() == p.rows * p.cols;
+      check(whole || source, Code::bug, "[model] ", p.name, " is spread over ranks");
       NamedView t{p.name, file_shape(p, w.spec.role, spec_.compute)};
-      t.fill = [&p, memory, this](void* out) { write_param(memory, p, spec_.compute, out, exec_); };
+      t.fill = [&p, memory, whole, source, this](void* out) {
+        std::vector<float> gathered;
+        write_param(whole ? memory : source(p, gathered), p, spec_.compute, out, exec_);
+      };
       tensors.push_back(std::move(t));
     }
   save_tensors(folder, tensors);

@@ -2,6 +2,7 @@
 // A model as a Hugging Face folder on disk and as Parameters + Decoder in memory.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,8 +38,7 @@ ModelSpec make_model_spec(const Json& hf, DType compute, const std::string& who)
 class Model {
  public:
   // Plans; nothing is touched until allocate().
-  Model(ModelSpec spec, Purpose purpose, int64_t context, const kn::Exec& exec, GradKind grad = GradKind::fixed,
-        Update update = Update::adamw, Panels panels = Panels::kept);
+  Model(ModelSpec spec, Purpose purpose, int64_t context, const kn::Exec& exec, const TrainingMemory& training = {});
   // Maps memory and builds what does not depend on weights (rotary tables).
   void allocate();
   // The same with the weights over a mapped file, which the model keeps.
@@ -52,14 +52,17 @@ class Model {
   int64_t context() const { return context_; }
   int64_t bytes() const { return parameters_.bytes() + tables_.peak(); }
 
-  // Weights from a folder with the same shapes: masters when training, the compute copy otherwise.
+  // Weights from a folder with the same shapes: masters when training (collective where these are
+  // sharded), the compute copy otherwise.
   void load(const TensorStore& store);
   // The compute copy alone, packed into `sink` piece by piece (Purpose::inference).
   void load(const TensorStore& store, WeightSink& sink);
   // Seeded initial weights (training only): a function of (seed, parameter name, element) alone.
   void initialise(int64_t seed);
-  // Writes config.json, generation_config.json and the weights in the compute dtype.
-  void save(const fs::path& folder) const;
+  // Writes config.json, generation_config.json and the weights in the compute dtype. Of masters spread
+  // over ranks `source` gives each parameter as a whole (rows, cols), for which it may use the memory.
+  using MasterSource = std::function<View(const Param&, std::vector<float>& memory)>;
+  void save(const fs::path& folder, const MasterSource& source = nullptr) const;
 
  private:
   void load_quantised(const TensorStore& store, const WeightState& w, WeightSink& sink);

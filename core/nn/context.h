@@ -11,10 +11,6 @@
 
 namespace llmctl {
 
-struct RowRange {
-  int64_t begin = 0, count = 0;
-};
-
 // Elements of a (T) vector; an empty view stays empty.
 inline View elements_of(const View& v, const RowRange& r) {
   return v ? reshaped(rows_of(reshaped(v, {v.size(), 1}), r.begin, r.count), {r.count}) : View{};

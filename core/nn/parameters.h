@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "core/nn/sharding.h"
 #include "core/tensor/arena.h"
 #include "core/tensor/table.h"
 #include "kernels/gemm.h"
@@ -25,15 +26,31 @@ struct WeightState {
   int bits = 0;            // 8 or 4: quant_panels stand in for panels
   int64_t group = 0;
   View quant_panels;       // u8
-  View master, m, v, grad;  // training: (padded_rows, cols), vectors (n); f32, f32, f32, i64 or f32
+  // Training. grad is what backward adds to: (padded_rows, cols), vectors (n); i64 or f32. Of the rest a
+  // rank keeps the rows it owns (all of them unless states are sharded): f32, and the sums of gradients.
+  View grad, master, m, v, sum;
+  RowRange own;                  // of padded rows
+  std::vector<int64_t> borders;  // ranks + 1: who owns what (core/nn/sharding.h)
   bool muon = false;        // updated by Muon: m is its momentum and there is no v
   bool one_part = false;    // grad is f32, stored and never added to
   // f32, in steps of one part: where a gradient's chain pauses. Of matrices it is grad, or of a tied
   // table, whose head's sum others join, the first half of grad's memory (core/nn/head.h).
   View chain;
   View overflow;            // i32 (1): set when a gradient is not finite or too large
-  // One parameter's slice of master, m, v or grad: (rows, cols), or (1, n) for a vector.
+  // One parameter's slice of a whole: (rows, cols), or (1, n) for a vector.
   View param_rows(const View& whole, size_t param) const;
+  // The rows of a parameter that are kept here (maybe none), and these of master, m, v or sum.
+  RowRange kept_rows(size_t param) const { return rows_within(param, own); }
+  View kept(const View& own_rows, size_t param) const { return kept(own_rows, param, kept_rows(param)); }
+  // Any rows of a parameter among those kept; the rows of a parameter that lie within rows of the whole.
+  View kept(const View& own_rows, size_t param, const RowRange& rows) const;
+  RowRange rows_within(size_t param, const RowRange& whole) const;
+  // Rows of a parameter that lie before a row of the whole.
+  int64_t rows_before(int64_t row, size_t param) const;
+
+ private:
+  View slice(const View& whole, const RowRange& rows) const;
+  int64_t first_row(size_t param) const;
 };
 
 enum class Purpose : uint8_t { inference, training };
@@ -45,11 +62,19 @@ enum class Update : uint8_t { adamw, muon };  // of hidden matrices; all else is
 // packs its own from the master: as fast where a step is one pass, and two compute copies less.
 enum class Panels : uint8_t { kept, packed_on_use };
 
+
+// How weights that are trained lie in memory.
+struct TrainingMemory {
+  GradKind grad = GradKind::fixed;
+  Update update = Update::adamw;
+  Panels panels = Panels::kept;
+  Sharding sharding = {};
+};
+
 class Parameters {
  public:
   // Plans the memory; nothing is touched before allocate().
-  Parameters(Table table, DType compute, Purpose purpose, kn::Device device = {},
-             GradKind grad = GradKind::fixed, Update update = Update::adamw, Panels panels = Panels::kept);
+  Parameters(Table table, DType compute, Purpose purpose, kn::Device device = {}, const TrainingMemory& training = {});
   void allocate() { arena_.allocate(), place(); }
   // Over the memory of a mapped file, laid out as planned (Purpose::inference).
   void allocate_over(std::byte* memory, int64_t bytes) { arena_.allocate_over(memory, bytes), place(); }
@@ -68,19 +93,28 @@ class Parameters {
   // Of the largest panels of a block that are packed on use: 0 when none are.
   int64_t packed_bytes() const;
 
-  // From master (training) to the compute copy: after initialisation, load, and every step.
+  const Sharding& sharding() const { return training_.sharding; }
+
+  // From master (training) to the compute copy: after initialisation, load, and every step. Collective
+  // where masters are sharded.
   void refresh(const kn::Exec& exec);
+  // Sums the gradients of all ranks where they are owned. Collective; after the last backward of a step.
+  void reduce_gradients(const kn::Exec& exec, int64_t step);
   // One weight's compute copy from src (rows, cols) f32 or bf16.
   void set_compute(const kn::Exec& exec, WeightState& w, const View& src);
 
  private:
   void place();
+  void place_gradients();
+  void gather(const kn::Exec& exec, WeightState& w);
   std::vector<WeightState> weights_;
   DType compute_;
   Purpose purpose_;
-  GradKind grad_;
-  Panels panels_;
+  TrainingMemory training_;
   Arena arena_;
+  View gathered_;                   // u8: a whole matrix in the compute dtype, where masters are sharded
+  std::span<int64_t> gradients_;    // all of grad, one after another, where ranks sum them
+  std::vector<int64_t> owned_;      // its borders by rank
 };
 
 }  // namespace llmctl

@@ -63,6 +63,10 @@ class ArenaFrame {
   int64_t mark_;
 };
 
+struct RowRange {
+  int64_t begin = 0, count = 0;
+};
+
 // Rows [begin, begin + count) of a row-major view; the result has rank 2 (rows, cols).
 View rows_of(const View& v, int64_t begin, int64_t count);
 // The same bytes under another shape.

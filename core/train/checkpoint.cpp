@@ -6,25 +6,12 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
-#include <span>
 
 #include "core/base/digest.h"
+#include "core/train/state_files.h"
 
 namespace llmctl {
 namespace {
-
-struct StateKind {
-  const char* suffix;
-  View WeightState::*view;
-};
-// PyTorch's names of what AdamW and Muon keep.
-constexpr StateKind kAdamW[] = {{".master", &WeightState::master}, {".exp_avg", &WeightState::m},
-                                {".exp_avg_sq", &WeightState::v}};
-constexpr StateKind kMuon[] = {{".master", &WeightState::master}, {".momentum_buffer", &WeightState::m}};
-std::span<const StateKind> kinds_of(const WeightState& w) {
-  if (w.muon) return kMuon;
-  return kAdamW;
-}
 
 std::vector<fs::path> files_below(const fs::path& folder) {
   std::vector<fs::path> files;
@@ -32,13 +19,6 @@ std::vector<fs::path> files_below(const fs::path& folder) {
     if (e.is_regular_file() && e.path().filename() != "DONE") files.push_back(e.path());
   std::sort(files.begin(), files.end());
   return files;
-}
-
-Json digests_of(const fs::path& folder) {
-  Json out = Json::object();
-  for (const fs::path& f : files_below(folder))
-    out[fs::relative(f, folder).generic_string()] = digest_of_file(f).hex();
-  return out;
 }
 
 // steps in "step-N", or -1.
@@ -75,8 +55,7 @@ std::string damage_of(const fs::path& checkpoint) {
   try {
     const Json done = read_json(checkpoint / "DONE");
     check(done.is_object() && done.contains("files") && done["files"].is_object(), Code::input, "DONE is malformed");
-    for (const char* needed : {"state/optimizer.safetensors", "state/state.json"})
-      if (!done["files"].contains(needed)) return std::string("DONE does not name ") + needed;
+    if (!done["files"].contains("state/state.json")) return "DONE does not name state/state.json";
     for (const auto& [name, digest] : done["files"].items()) {
       if (!fs::exists(checkpoint / name)) return name + " is missing";
       if (digest != digest_of_file(checkpoint / name).hex()) return name + " does not have the digest it was saved with";
@@ -87,43 +66,74 @@ std::string damage_of(const fs::path& checkpoint) {
   return "";
 }
 
-void save_state(const fs::path& folder, const Model& model, const CheckpointState& state) {
-  std::vector<NamedView> tensors;
-  for (const WeightState& w : model.parameters().all())
-    for (size_t i = 0; i < w.spec.params.size(); ++i)
-      for (const StateKind& kind : kinds_of(w))
-        tensors.push_back({w.spec.params[i].name + kind.suffix, w.param_rows(w.*kind.view, i)});
-  save_safetensors(folder / "optimizer.safetensors", tensors, {{"format", "llmctl"}}, true);
+void save_state_json(const fs::path& file, const CheckpointState& state) {
   const Json json = {{"step", state.step},
                      {"tokens", state.tokens},
                      {"data_digest", state.data_digest},
                      {"weights_digest", state.weights_digest},
                      {"numerics", 1}};
-  write_file(folder / "state.json", json.dump(2) + "\n", true);
+  write_file(file, json.dump(2) + "\n", true);
+}
+
+// {file: digest} below `folder`, of which `known` have been read before.
+Json digests_of(const fs::path& folder, const Json& known) {
+  Json out = known;
+  for (const fs::path& f : files_below(folder))
+    if (const std::string name = fs::relative(f, folder).generic_string(); !out.contains(name)) out[name] = digest_of_file(f).hex();
+  return out;
+}
+
+// What the first rank does alone, `work`, after which all know `folder`. Any rank's error is everyone's.
+void first_rank(Comm* comm, CommLabel label, const std::function<void()>& work) {
+  if (!comm) return work();
+  together(*comm, label, [&] {
+    if (comm->rank() == 0) work();
+  });
 }
 
 }  // namespace
 
 fs::path save_checkpoint(const fs::path& run, const Model& model, const CheckpointState& state, int64_t keep,
                          const std::function<void(const fs::path&)>& extra) {
-  fs::create_directories(run / "checkpoints");
+  const Sharding& sharding = model.parameters().sharding();
+  Comm* comm = sharding.shared() ? sharding.comm : nullptr;
+  const CommLabel label("checkpoint", state.step);
   const fs::path final = run / "checkpoints" / fmt::format("step-{}", state.step);
-  {
-    OutputFolder out(final, true);
-    fs::create_directories(out.path() / "model");
-    fs::create_directories(out.path() / "state");
-    model.save(out.path() / "model");
-    if (extra) extra(out.path() / "model");
-    save_state(out.path() / "state", model, state);
-    const Json done = {{"step", state.step}, {"files", digests_of(out.path())}};
-    write_file(out.path() / "DONE", done.dump(2) + "\n", true);  // the last file: the rename adds it with the rest
-    out.commit();
-  }
-  remove_unfinished(run);
-  if (keep > 0) {
+  std::optional<OutputFolder> out;
+  fs::path folder;
+  first_rank(comm, label, [&] {
+    fs::create_directories(run / "checkpoints");
+    folder = out.emplace(final, true).path();
+    fs::create_directories(folder / "model");
+    fs::create_directories(folder / "state");
+  });
+  if (comm) folder = all_gather_text(*comm, folder.string(), label).front();
+  std::string written;  // name and digest of this rank's file
+  const auto save_mine = [&] {
+    const fs::path file = save_state_file(folder / "state", model.parameters());
+    written = Json{{fs::relative(file, folder).generic_string(), digest_of_file(file).hex()}}.dump();
+  };
+  comm ? together(*comm, label, save_mine) : save_mine();
+  Json known = Json::object();
+  for (const std::string& text : comm ? all_gather_text(*comm, written, label) : std::vector{written})
+    known.update(parse_json(text, "[checkpoint]"));
+  first_rank(comm, label, [&] {
+    Model::MasterSource from_files;
+    std::optional<StateFiles> files;
+    if (sharding.states()) {
+      files.emplace(folder / "state");
+      from_files = [&](const Param& p, std::vector<float>& memory) { return files->master(p, memory); };
+    }
+    model.save(folder / "model", from_files);
+    if (extra) extra(folder / "model");
+    save_state_json(folder / "state" / "state.json", state);
+    const Json done = {{"step", state.step}, {"files", digests_of(folder, known)}};
+    write_file(folder / "DONE", done.dump(2) + "\n", true);  // the last file: the rename adds it with the rest
+    out->commit();
+    remove_unfinished(run);
     const std::vector<fs::path> all = checkpoints_of(run);
-    for (size_t i = static_cast<size_t>(keep); i < all.size(); ++i) fs::remove_all(all[i]);
-  }
+    for (size_t i = static_cast<size_t>(keep); keep > 0 && i < all.size(); ++i) fs::remove_all(all[i]);
+  });
   return final;
 }
 
@@ -140,16 +150,9 @@ std::optional<fs::path> latest_checkpoint(const fs::path& run, int64_t at_most,
 
 CheckpointState load_checkpoint(const fs::path& checkpoint, Model& model, const kn::Exec& exec) {
   const fs::path folder = checkpoint / "state";
-  const SafeTensors file(folder / "optimizer.safetensors");
-  for (WeightState& w : model.parameters().all()) {
-    for (size_t i = 0; i < w.spec.params.size(); ++i)
-      for (const StateKind& kind : kinds_of(w)) {
-        const View from = file.at(w.spec.params[i].name + kind.suffix), to = w.param_rows(w.*kind.view, i);
-        check(from.dtype == DType::f32 && from.size() == to.size() && from.cols() == to.cols(), Code::input,
-              "[checkpoint] ", checkpoint.string(), ": ", w.spec.params[i].name, " has another shape: it is of another model");
-        std::memcpy(to.data, from.data, static_cast<size_t>(to.bytes()));
-      }
-  }
+  const auto read = [&] { StateFiles(folder).read(model.parameters()); };
+  const Sharding& sharding = model.parameters().sharding();
+  sharding.shared() ? together(*sharding.comm, "checkpoint", read) : read();
   model.parameters().refresh(exec);
   const fs::path path = folder / "state.json";
   const Json json = read_json(path);

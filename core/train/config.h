@@ -93,13 +93,15 @@ struct NumericsConfig {
 };
 
 struct ParallelConfig {
-  int64_t units_per_pass = 1, sequences_per_pass = 0;
+  int64_t units_per_pass = 1, sequences_per_pass = 0, zero = 1;
   std::string recompute = "norms";
   template <class V>
   void fields(V& v) {
     v("units_per_pass", units_per_pass, "units whose activations are alive at once").range(1, 1 << 20);
     v("sequences_per_pass", sequences_per_pass, "sequences alive at once where a step is one unit, 0 for about 1,024 tokens")
         .range(0, 1 << 20);
+    v("zero", zero, "what data-parallel ranks share out: 0 nothing, 1 optimiser states, 2 and gradients, 3 and weights")
+        .range(0, 3);
     v("recompute", recompute, "computed again in the backward pass: outputs of norms; pointwise: and of activations; whole blocks")
         .choices({"none", "norms", "pointwise", "block"});
   }

@@ -25,7 +25,8 @@ struct UpdateResult {
 
 class Optimizer {
  public:
-  // Scratch is taken from `arena` (planned with the rest).
+  // Scratch is taken from `arena` (planned with the rest). Each rank updates the rows it owns; norms and
+  // digests are of all, on all ranks (Parameters::sharding).
   Optimizer(Parameters& parameters, Arena& arena, bool digest);
 
   void clear_gradients(const kn::Exec& exec);
@@ -42,13 +43,15 @@ class Optimizer {
     float scale;                    // of the gradient, clipping included
     double rate, matrix_rate;
   };
-  double grad_norm(float scale, const kn::Exec& exec);
+  double grad_norm(float scale, int64_t step, const kn::Exec& exec);
+  void join_digests(int64_t step, std::vector<TensorDigest>& digests) const;
   void adamw(const Step& step, WeightState& w, size_t i, const kn::Exec& exec);
   void muon(const Step& step, WeightState& w, size_t i, const kn::Exec& exec);
   Parameters& parameters_;
   Arena& arena_;
   bool digest_;
   View norms_;         // f64 tiles of all tensors, as i64
+  std::vector<int64_t> norm_borders_;  // by rank, in tiles
   View tile_digests_;  // i64 (tiles of the largest tensor, 4)
   View digest_out_;    // i64 (4)
 };

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <fstream>
 
 #include "core/base/signal.h"
@@ -68,10 +69,18 @@ void write_run_json(const RunInputs& in, const Model& model) {
   write_file(in.folder / "run.json", run.dump(2) + "\n", true);
 }
 
+Sharding sharding_of(Comm& comm, const TrainConfig& config) {
+  return {comm.rank(), comm.size(), static_cast<int>(config.parallel.zero), &comm};
+}
+
 class Run {
  public:
   Run(const RunInputs& in, const kn::Exec& exec, Log& log)
-      : in_(in), exec_(exec), log_(log), trainer_(in.config, in.spec, exec) {}
+      : in_(in),
+        exec_(exec),
+        log_(log),
+        comm_(in.comm ? *in.comm : *alone_),
+        trainer_(in.config, in.spec, exec, sharding_of(comm_, in.config)) {}
 
   RunResult go() {
     prepare();
@@ -80,7 +89,8 @@ class Run {
     for (int64_t step = first_; step < steps && !result_.interrupted; ++step) {
       one_step(step, progress);
       const bool last = step + 1 == steps;
-      result_.interrupted = !last && (interrupted() || (in_.stop_after > 0 && step + 1 >= in_.stop_after));
+      const bool wanted = all_reduce_one(comm_, interrupted() ? 1 : 0, CommOp::max, CommLabel("interrupt", step)) != 0;
+      result_.interrupted = !last && (wanted || (in_.stop_after > 0 && step + 1 >= in_.stop_after));
       const int64_t every = in_.config.checkpoint.every;
       if (last || result_.interrupted || (every > 0 && (step + 1) % every == 0)) save(step + 1);
     }
@@ -92,38 +102,56 @@ class Run {
  private:
   void prepare() {
     const fs::path metrics = in_.folder / "metrics.jsonl";
-    const bool exists = fs::exists(in_.folder / "run.json");
-    check(!exists || in_.resume, Code::usage, "[train] ", in_.folder.string(),
-          " holds a run: continue it with --resume, or name another folder");
-    fs::create_directories(in_.folder);
-    for (const MemoryLine& line : trainer_.plan())
-      log_.line(fmt::format("memory: {:<32} {}", line.what, human_bytes(line.bytes)));
-    trainer_.allocate();
-    std::optional<fs::path> from;
-    if (in_.resume)
-      from = latest_checkpoint(in_.folder, in_.config.schedule.steps, [&](const std::string& w) { log_.warning(w); });
-    if (from) {
-      const CheckpointState s = load_checkpoint(*from, trainer_.model(), exec_);
+    bool exists = false;
+    std::string from;
+    together(comm_, "run folder", [&] {
+      if (!first_rank()) return;
+      exists = fs::exists(in_.folder / "run.json");
+      check(!exists || in_.resume, Code::usage, "[train] ", in_.folder.string(),
+            " holds a run: continue it with --resume, or name another folder");
+      fs::create_directories(in_.folder);
+      if (in_.resume)
+        if (const auto found = latest_checkpoint(in_.folder, in_.config.schedule.steps,
+                                                 [&](const std::string& w) { log_.warning(w); }))
+          from = found->string();
+    });
+    from = all_gather_text(comm_, from, "run folder").front();
+    if (first_rank())
+      for (const MemoryLine& line : trainer_.plan())
+        log_.line(fmt::format("memory: {:<32} {}", line.what, human_bytes(line.bytes)));
+    together(comm_, "memory", [&] { trainer_.allocate(); });
+    if (!from.empty()) {
+      const CheckpointState s = load_checkpoint(from, trainer_.model(), exec_);
       check(s.data_digest == in_.train->digest(), Code::input, "[train] the data has digest ", in_.train->digest(),
             ", the run was on ", s.data_digest);
       first_ = s.step;
       tokens_ = s.tokens;
       last_weights_ = s.weights_digest;
       result_.steps = s.step;
-      log_.line(fmt::format("resuming at step {} from {}", first_, from->string()));
-      if (fs::exists(metrics)) cut_metrics(metrics, first_);
     } else {
       start_weights();
-      write_file(metrics, "", true);
     }
-    if (!exists || !from) write_run_json(in_, trainer_.model());
-    metrics_.open(metrics, std::ios::app);
-    check(metrics_.good(), Code::io, "[train] cannot write ", metrics.string());
-    events_ = std::make_unique<EventWriter>(in_.folder / "events", first_);
-    peak_ = measure_peak(in_.spec.compute, in_.spec.config.order, exec_);
+    together(comm_, "run folder", [&] {
+      if (first_rank()) open_files(metrics, exists, from);
+    });
+    peak_ = measure_peak(in_.spec.compute, in_.spec.config.order, exec_) * comm_.size();
     const DecoderConfig& c = in_.spec.config;
     flops_ = training_flops_per_token(c, trainer_.model().parameters().table(), in_.config.unit.seq_len);
   }
+
+  void open_files(const fs::path& metrics, bool exists, const std::string& from) {
+    if (from.empty())
+      write_file(metrics, "", true);
+    else if (fs::exists(metrics))
+      cut_metrics(metrics, first_);
+    if (!from.empty()) log_.line(fmt::format("resuming at step {} from {}", first_, from));
+    if (!exists || from.empty()) write_run_json(in_, trainer_.model());
+    metrics_.open(metrics, std::ios::app);
+    check(metrics_.good(), Code::io, "[train] cannot write ", metrics.string());
+    events_ = std::make_unique<EventWriter>(in_.folder / "events", first_);
+  }
+
+  bool first_rank() const { return comm_.rank() == 0; }
 
   void start_weights() {
     if (in_.config.init.empty()) return trainer_.model().initialise(in_.config.seed);
@@ -151,10 +179,11 @@ class Run {
       result_.val_loss = validate();
       result_.validated = true;
       line["val_loss"] = result_.val_loss;
-      events_->scalar(step, "val_loss", static_cast<float>(result_.val_loss));
-      log_.line(fmt::format("step {}: train loss {:.4f}, validation loss {:.4f}", step + 1, r.loss, result_.val_loss));
     }
-    record(line, r, step);
+    together(comm_, CommLabel("metrics", step), [&] {
+      if (first_rank()) record(line, r, step);
+    });
+    if (!first_rank()) return;
     if (progress.due())
       progress.update(static_cast<uint64_t>(step + 1),
                       fmt::format("loss {:.4f}  {} tokens/s  {:.0f} % of peak", r.loss,
@@ -169,6 +198,10 @@ class Run {
     events_->scalar(step, "loss", static_cast<float>(r.loss));
     events_->scalar(step, "learning_rate", static_cast<float>(r.learning_rate));
     events_->scalar(step, "grad_norm", static_cast<float>(r.grad_norm));
+    if (line.contains("val_loss")) {
+      events_->scalar(step, "val_loss", static_cast<float>(result_.val_loss));
+      log_.line(fmt::format("step {}: train loss {:.4f}, validation loss {:.4f}", step + 1, r.loss, result_.val_loss));
+    }
     events_->flush();
   }
 
@@ -176,7 +209,7 @@ class Run {
     int64_t units = in_.validation_units;
     if (in_.config.validation.units > 0) units = std::min(units, in_.config.validation.units);
     return mean_loss(trainer_.model(), *in_.validation, units, in_.config.unit.sequences * in_.config.unit.seq_len,
-                     exec_);
+                     exec_, &comm_);
   }
 
   void save(int64_t steps) {
@@ -189,6 +222,7 @@ class Run {
     result_.seconds = busy_;
     result_.tokens_per_second = busy_ > 0 ? static_cast<double>(trained_) / busy_ : 0;
     result_.digest = last_weights_;
+    if (!first_rank()) return;
     if (result_.checkpoint.empty())  // resumed when nothing was left to do
       if (auto c = latest_checkpoint(in_.folder, in_.config.schedule.steps, nullptr)) result_.checkpoint = *c;
     metrics_.close();
@@ -198,6 +232,8 @@ class Run {
   const RunInputs& in_;
   const kn::Exec& exec_;
   Log& log_;
+  const std::unique_ptr<Comm> alone_ = solo_comm();
+  Comm& comm_;
   Trainer trainer_;
   RunResult result_;
   int64_t first_ = 0, tokens_ = 0, trained_ = 0;
@@ -211,24 +247,41 @@ class Run {
 
 RunResult train_run(const RunInputs& inputs, const kn::Exec& exec, Log& log) { return Run(inputs, exec, log).go(); }
 
-double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t max_tokens, const kn::Exec& exec) {
+double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t max_tokens, const kn::Exec& exec,
+                 Comm* comm) {
   Scorer scorer(model, max_tokens, exec);
-  double sum = 0;
+  std::vector<double> sums(static_cast<size_t>(units), 0.0);
   int64_t count = 0;
-  Batch b;
-  for (int64_t u = 0; u < units; ++u) {
-    source.read(0, u, b);
-    scorer.batch().clear();
-    for (int64_t r = 0; r < b.rows; ++r) {
-      const auto at = static_cast<size_t>(r * b.seq), n = static_cast<size_t>(b.seq);
-      scorer.batch().add_row(std::span(b.tokens).subspan(at, n), std::span(b.targets).subspan(at, n),
-                             b.doc_starts[static_cast<size_t>(r)]);
+  const auto score = [&] {
+    Batch b;
+    for (int64_t u = comm ? comm->rank() : 0; u < units; u += comm ? comm->size() : 1) {
+      source.read(0, u, b);
+      scorer.batch().clear();
+      for (int64_t r = 0; r < b.rows; ++r) {
+        const auto at = static_cast<size_t>(r * b.seq), n = static_cast<size_t>(b.seq);
+        scorer.batch().add_row(std::span(b.tokens).subspan(at, n), std::span(b.targets).subspan(at, n),
+                               b.doc_starts[static_cast<size_t>(r)]);
+      }
+      const View loss = scorer.losses();
+      for (int64_t i = 0; i < b.rows * b.seq; ++i)
+        if (b.targets[static_cast<size_t>(i)] >= 0)
+          sums[static_cast<size_t>(u)] += static_cast<double>(loss.as<float>()[i]), ++count;
     }
-    const View loss = scorer.losses();
-    for (int64_t i = 0; i < b.rows * b.seq; ++i)
-      if (b.targets[static_cast<size_t>(i)] >= 0) sum += static_cast<double>(loss.as<float>()[i]), ++count;
+  };
+  if (comm) {
+    together(*comm, "validation", score);
+    // A unit's sum is not 0 at one rank only: adding the bits as integers moves them.
+    std::vector<int64_t> bits(sums.size());
+    std::memcpy(bits.data(), sums.data(), sums.size() * sizeof(double));
+    comm->all_reduce(bits, CommOp::sum, "validation");
+    std::memcpy(sums.data(), bits.data(), sums.size() * sizeof(double));
+    count = all_reduce_one(*comm, count, CommOp::sum, "validation");
+  } else {
+    score();
   }
   check(count > 0, Code::input, "[validate] the held-out data has no target");
+  double sum = 0;
+  for (const double s : sums) sum += s;
   return sum / static_cast<double>(count);
 }
 

@@ -27,6 +27,7 @@ struct RunInputs {
   int64_t validation_units = 0;
   std::function<void(const fs::path&)> extra_model_files;
   fs::path folder;
+  Comm* comm = nullptr;  // the ranks that share the run, which make the same call; none: one
   bool resume = false;
   int64_t stop_after = 0;  // steps after which to save and stop as if interrupted; 0: never
 };
@@ -39,13 +40,14 @@ struct RunResult {
   fs::path checkpoint;
 };
 
-// Trains to config.schedule.steps. A SIGINT or SIGTERM saves a checkpoint after the current step and
-// sets `interrupted`. Error{usage} when the folder holds a run and neither resume nor overwrite was
-// asked for.
+// Trains to config.schedule.steps. A SIGINT or SIGTERM at any rank saves a checkpoint after the current
+// step and sets `interrupted`. Error{usage} when the folder holds a run and neither resume nor overwrite
+// was asked for. The first rank writes the run's files and `log`.
 RunResult train_run(const RunInputs& inputs, const kn::Exec& exec, Log& log);
 
-// Mean negative log-likelihood in nats over the targets of `units` units of a source.
-double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t max_tokens, const kn::Exec& exec);
+// Mean negative log-likelihood in nats over the targets of `units` units of a source, which ranks share out.
+double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t max_tokens, const kn::Exec& exec,
+                 Comm* comm = nullptr);
 
 // Multiply-adds counted as two: 6 per matrix weight and token, plus causal attention.
 double training_flops_per_token(const DecoderConfig& config, const Table& table, int64_t seq);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "kernels/math.h"
@@ -11,16 +12,11 @@
 namespace llmctl {
 
 // Packing anew costs a few percent of a pass of 1,024 tokens, and the first of a step saves as much.
-Panels panels_of(const TrainConfig& config) {
-  return config.batch.units == config.parallel.units_per_pass ? Panels::packed_on_use : Panels::kept;
+Panels panels_of(const TrainConfig& config, int64_t units) {
+  return units <= config.parallel.units_per_pass ? Panels::packed_on_use : Panels::kept;
 }
 
 namespace {
-
-GradKind grad_kind(const TrainConfig& config) {
-  if (config.numerics.accumulate == "f32") return GradKind::f32;
-  return config.batch.units == 1 ? GradKind::one_part : GradKind::fixed;
-}
 
 Recompute recompute_of(const TrainConfig& config) {
   const std::string& r = config.parallel.recompute;
@@ -32,34 +28,51 @@ Recompute recompute_of(const TrainConfig& config) {
 
 }  // namespace
 
-Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec)
+GradKind Trainer::grad_kind() const {
+  if (config_.numerics.accumulate == "f32") return GradKind::f32;
+  return config_.batch.units == 1 && !sharding_.shared() ? GradKind::one_part : GradKind::fixed;
+}
+
+TrainingMemory Trainer::memory() const {
+  const Update update = config_.optimizer.name == "muon" ? Update::muon : Update::adamw;
+  const Panels panels = sharding_.states() ? Panels::kept : panels_of(config_, own_units().count);
+  return {grad_kind(), update, panels, sharding_};
+}
+
+RowRange Trainer::own_units() const {
+  const std::vector<int64_t> borders = even_offsets(config_.batch.units, sharding_.ranks);
+  const auto r = static_cast<size_t>(sharding_.rank);
+  return {borders[r], borders[r + 1] - borders[r]};
+}
+
+Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec, const Sharding& sharding)
     : config_(config),
       exec_(exec),
-      model_(std::make_unique<Model>(std::move(spec), Purpose::training, config.unit.seq_len, exec,
-                                     grad_kind(config),
-                                     config.optimizer.name == "muon" ? Update::muon : Update::adamw,
-                                     panels_of(config))),
+      sharding_(sharding),
       batch_arena_("batch"),
       step_arena_("activations", exec.device),
       optimizer_arena_("optimizer scratch", exec.device) {
-  check(config.batch.units % config.parallel.units_per_pass == 0, Code::input, "[train] ", config.batch.units,
-        " units do not divide into passes of ", config.parallel.units_per_pass);
-  check(config.parallel.sequences_per_pass == 0 || (grad_kind(config) == GradKind::one_part &&
+  check(sharding.ranks <= config.batch.units, Code::input, "[train] ", sharding.ranks, " ranks for the ",
+        config.batch.units, " units of a step (batch.units): a rank computes whole units, at least one");
+  check(!sharding.shared() || config.numerics.accumulate == "fixed", Code::input,
+        "[train] numerics.accumulate f32 is bound to the order of one rank: ", sharding.ranks, " ranks want fixed");
+  check(config.parallel.sequences_per_pass == 0 || (grad_kind() == GradKind::one_part &&
                                                     config.unit.sequences % config.parallel.sequences_per_pass == 0),
         Code::input, "[train] parallel.sequences_per_pass divides the sequences of a step's only unit in fixed point: ",
         config.batch.units, " units of ", config.unit.sequences, " in passes of ", config.parallel.sequences_per_pass);
   check_schedule(config.schedule);
+  model_ = std::make_unique<Model>(std::move(spec), Purpose::training, config.unit.seq_len, exec, memory());
   place_batch();
   optimizer_ = std::make_unique<Optimizer>(model_->parameters(), optimizer_arena_, config.numerics.digest);
   kn::Exec dry = exec;
   dry.plan = true;
-  builder_->plan(unit_tokens() * config.parallel.units_per_pass);
+  builder_->plan(unit_tokens() * units_per_pass());
   std::vector<double> losses;
-  pass(config.parallel.units_per_pass, losses, dry);
+  pass(units_per_pass(), losses, dry);
 }
 
 void Trainer::place_batch() {
-  const int64_t tokens = unit_tokens() * config_.parallel.units_per_pass;
+  const int64_t tokens = unit_tokens() * units_per_pass();
   const int64_t alive = std::min(tokens, piece_tokens());
   batch_arena_.release(0);
   builder_ = std::make_unique<BatchBuilder>(batch_arena_, tokens, BatchBuilder::default_pages(alive),
@@ -68,7 +81,7 @@ void Trainer::place_batch() {
 
 int64_t Trainer::piece_tokens() const {
   const UnitConfig& unit = config_.unit;
-  if (grad_kind(config_) != GradKind::one_part) return unit_tokens() * config_.parallel.units_per_pass;
+  if (grad_kind() != GradKind::one_part) return unit_tokens() * units_per_pass();
   if (config_.parallel.sequences_per_pass > 0) return config_.parallel.sequences_per_pass * unit.seq_len;
   constexpr int64_t kTokens = 1024;  // products of so many rows are as fast as larger ones
   int64_t sequences = std::clamp<int64_t>(kTokens / unit.seq_len, 1, unit.sequences);
@@ -138,35 +151,72 @@ void Trainer::pass(int64_t units, std::vector<double>& unit_losses, const kn::Ex
   }
 }
 
+void Trainer::add_unit(const BatchSource& source, int64_t step, int64_t unit, StepResult& result) {
+  Batch b;
+  source.read(step, unit, b);
+  check(b.rows == config_.unit.sequences && b.seq == config_.unit.seq_len, Code::bug, "[train] a unit of ", b.rows,
+        " x ", b.seq, " tokens");
+  for (int64_t r = 0; r < b.rows; ++r)
+    builder_->add_row(std::span(b.tokens).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
+                      std::span(b.targets).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
+                      b.doc_starts[static_cast<size_t>(r)]);
+  result.targets += std::count_if(b.targets.begin(), b.targets.end(), [](int32_t t) { return t >= 0; });
+  result.tokens += b.rows * b.seq;
+  Digest d = digest_of(b.tokens.data(), b.tokens.size() * 4);
+  d += digest_of(b.targets.data(), b.targets.size() * 4);
+  d += {static_cast<uint64_t>(unit), 0};
+  result.batch += digest_of(&d, sizeof d);
+}
+
+void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, StepResult& result,
+                      std::vector<double>& losses) {
+  const int64_t end = units.begin + units.count;
+  for (int64_t first = units.begin; first < end; first += units_per_pass()) {
+    const int64_t count = std::min(units_per_pass(), end - first);
+    builder_->clear();
+    for (int64_t u = first; u < first + count; ++u) add_unit(source, step, u, result);
+    pass(count, losses, exec_);
+    const std::string where = fmt::format("step {}, units {}..{}", step, first, first + count - 1);
+    for (size_t i = losses.size() - static_cast<size_t>(count); i < losses.size(); ++i)
+      check(std::isfinite(losses[i]), Code::input, "[train] ", where, ": the loss is not finite");
+    optimizer_->check_overflow(where);
+  }
+}
+
+// What the ranks' units came to, on all: losses in the order of units, counts and digests of all.
+void Trainer::join(const RowRange& units, StepResult& result, std::vector<double>& losses) const {
+  if (!sharding_.shared()) return;
+  Comm& comm = *sharding_.comm;
+  const CommLabel label("losses", result.step);
+  std::vector<double> all(static_cast<size_t>(config_.batch.units));
+  std::vector<int64_t> offsets = even_offsets(config_.batch.units, sharding_.ranks);
+  for (int64_t& at : offsets) at *= 8;
+  std::copy(losses.begin(), losses.end(), all.begin() + units.begin);
+  const std::span<std::byte> bytes = std::as_writable_bytes(std::span(all));
+  comm.all_gather(bytes.subspan(static_cast<size_t>(units.begin * 8), losses.size() * 8), bytes, offsets, label);
+  losses = std::move(all);
+  std::vector<Digest> digests(static_cast<size_t>(sharding_.ranks));
+  const Digest mine = result.batch;
+  comm.all_gather(bytes_of(std::span(&mine, 1)), writable_bytes_of(std::span(digests)),
+                  even_offsets(static_cast<int64_t>(digests.size() * sizeof mine), sharding_.ranks), label);
+  result.batch = {};
+  for (const Digest& d : digests) result.batch += d;
+  std::array<int64_t, 2> counts{result.tokens, result.targets};
+  comm.all_reduce(counts, CommOp::sum, label);
+  result.tokens = counts[0], result.targets = counts[1];
+}
+
 double Trainer::accumulate(const BatchSource& source, int64_t step, StepResult& result) {
   result.step = step;
   optimizer_->clear_gradients(exec_);
   std::vector<double> losses;
-  Batch b;
-  const int64_t per_pass = config_.parallel.units_per_pass;
-  for (int64_t first = 0; first < config_.batch.units; first += per_pass) {
-    builder_->clear();
-    for (int64_t u = 0; u < per_pass; ++u) {
-      source.read(step, first + u, b);
-      check(b.rows == config_.unit.sequences && b.seq == config_.unit.seq_len, Code::bug, "[train] a unit of ", b.rows,
-            " x ", b.seq, " tokens");
-      for (int64_t r = 0; r < b.rows; ++r)
-        builder_->add_row(std::span(b.tokens).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
-                          std::span(b.targets).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
-                          b.doc_starts[static_cast<size_t>(r)]);
-      result.targets += std::count_if(b.targets.begin(), b.targets.end(), [](int32_t t) { return t >= 0; });
-      result.tokens += b.rows * b.seq;
-      Digest d = digest_of(b.tokens.data(), b.tokens.size() * 4);
-      d += digest_of(b.targets.data(), b.targets.size() * 4);
-      d += {static_cast<uint64_t>(first + u), 0};
-      result.batch += digest_of(&d, sizeof d);
-    }
-    pass(per_pass, losses, exec_);
-    const std::string where = fmt::format("step {}, units {}..{}", step, first, first + per_pass - 1);
-    for (size_t i = losses.size() - static_cast<size_t>(per_pass); i < losses.size(); ++i)
-      check(std::isfinite(losses[i]), Code::input, "[train] ", where, ": the loss is not finite");
-    optimizer_->check_overflow(where);
-  }
+  const RowRange units = own_units();
+  if (sharding_.shared())
+    together(*sharding_.comm, CommLabel("units", step), [&] { compute(source, step, units, result, losses); });
+  else
+    compute(source, step, units, result, losses);
+  join(units, result, losses);
+  model_->parameters().reduce_gradients(exec_, step);
   check(result.targets > 0, Code::input, "[train] step ", step, " has no target: every row is one token of a document");
   result.loss = tree_sum(losses.data(), static_cast<int64_t>(losses.size())) / static_cast<double>(result.targets);
   return kn::math::power_of_two64(scale_exponent()) / static_cast<double>(result.targets);

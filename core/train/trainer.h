@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One training step and the memory it lives in. The step is a pure function of the state (masters,
 // moments), the config and the step number; what decides bits is logical (units), what does not
-// (threads, instruction set, units per pass) is free.
+// (threads, instruction set, units per pass, ranks and how they share the state) is free.
 #pragma once
 
 #include <memory>
@@ -27,13 +27,14 @@ struct MemoryLine {
   int64_t bytes = 0;
 };
 
-// What the plan decides about the compute copy.
-Panels panels_of(const TrainConfig& config);
+// What the plan decides about the compute copy, of a rank that computes so many units of a step.
+Panels panels_of(const TrainConfig& config, int64_t units);
 
 class Trainer {
  public:
-  // Plans everything; maps nothing. References are kept.
-  Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec);
+  // Plans everything; maps nothing. References are kept. The ranks of a group make the same calls, and
+  // each computes a run of a step's units; results are those of all, on all ranks.
+  Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec, const Sharding& sharding = {});
   // Where the memory goes, planned: sums to what the process will hold beside itself.
   std::vector<MemoryLine> plan() const;
   // Maps memory. Then load or initialise the model, and step.
@@ -41,13 +42,21 @@ class Trainer {
 
   Model& model() { return *model_; }
   Optimizer& optimizer() { return *optimizer_; }
-  // Error{input} when a loss or gradient is not finite: before any weight has changed.
+  // Error{input} on all ranks when a loss or gradient is not finite: before any weight has changed.
   StepResult step(const BatchSource& source, int64_t step);
   // The gradient sums alone, without the update: mean loss in `result`. Returns what turns the sums
   // (fixed point read as its value, kernels/fixed.h) into the mean gradient.
   double accumulate(const BatchSource& source, int64_t step, StepResult& result);
 
  private:
+  // Units [first, end) of a step, here; losses of each are appended.
+  void compute(const BatchSource& source, int64_t step, RowRange units, StepResult& result, std::vector<double>& losses);
+  void add_unit(const BatchSource& source, int64_t step, int64_t unit, StepResult& result);
+  void join(const RowRange& units, StepResult& result, std::vector<double>& losses) const;
+  RowRange own_units() const;
+  int64_t units_per_pass() const { return std::min(config_.parallel.units_per_pass, own_units().count); }
+  GradKind grad_kind() const;
+  TrainingMemory memory() const;
   void place_batch();
   // Forward and backward of the units in the builder; appends the sum of losses of each. Of a step's
   // only unit some sequences are alive at a time, and it passes in pieces of so many.
@@ -60,6 +69,7 @@ class Trainer {
 
   const TrainConfig& config_;
   const kn::Exec& exec_;
+  Sharding sharding_;
   std::unique_ptr<Model> model_;
   Arena batch_arena_, step_arena_, optimizer_arena_;
   std::unique_ptr<BatchBuilder> builder_;

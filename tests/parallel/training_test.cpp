@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training over ranks: the digests of one rank on any number of them, after any stop and resume.
+#include <catch2/catch.hpp>
+#include <cstring>
+#include <mutex>
+
+#include "core/train/run.h"
+#include "parallel/thread_world.h"
+#include "tests/core/tiny_model.h"
+#include "tests/scratch.h"
+
+namespace llmctl {
+namespace {
+
+struct Layout {
+  int ranks = 1;
+  int64_t zero = 0;
+};
+
+std::string line_of(const StepResult& r) {
+  uint64_t loss, norm;
+  std::memcpy(&loss, &r.loss, 8);
+  std::memcpy(&norm, &r.grad_norm, 8);
+  std::string tensors;
+  for (const TensorDigest& t : r.tensors) tensors += t.weights.hex().substr(0, 4);
+  return std::to_string(loss) + " " + std::to_string(norm) + " " + std::to_string(r.tokens) + " " +
+         std::to_string(r.targets) + " " + r.batch.hex() + " " + r.gradient.hex() + " " + r.weights.hex() + " " + tensors;
+}
+
+using Trace = std::vector<std::string>;
+
+// Steps [from, to) of a run on a layout, from the newest checkpoint in `folder` if from > 0; saves one
+// there at the end when save is set. The trace of every rank must be the same.
+Trace train(const Json& hf, TrainConfig config, const Layout& layout, int64_t from, int64_t to,
+            const fs::path& folder = {}, bool save = false) {
+  config.parallel.zero = layout.zero;
+  std::mutex mutex;
+  std::vector<Trace> traces;
+  const auto rank_main = [&](Comm& comm) {
+    test::Machine machine(1);
+    const test::CountedTokens source(config.unit.sequences, config.unit.seq_len, 131);
+    Trainer trainer(config, test::tiny_spec(hf, config), machine.exec,
+                    {comm.rank(), comm.size(), static_cast<int>(layout.zero), &comm});
+    trainer.allocate();
+    if (from > 0)
+      load_checkpoint(folder / "checkpoints" / ("step-" + std::to_string(from)), trainer.model(), machine.exec);
+    else
+      trainer.model().initialise(config.seed);
+    Trace trace;
+    for (int64_t s = from; s < to; ++s) trace.push_back(line_of(trainer.step(source, s)));
+    if (save) save_checkpoint(folder, trainer.model(), {to, 0, "counted", ""}, 0, nullptr);
+    const std::lock_guard lock(mutex);
+    traces.push_back(trace);
+  };
+  run_threads(layout.ranks, 60, rank_main);
+  REQUIRE(traces.size() == static_cast<size_t>(layout.ranks));
+  for (const Trace& t : traces) CHECK(t == traces.front());
+  return traces.front();
+}
+
+Json wide(Json hf) {  // several tiles of rows, so that owners share tensors
+  hf["vocab_size"] = 131;
+  if (hf.contains("hidden_size")) hf["hidden_size"] = 128, hf["intermediate_size"] = 416, hf["head_dim"] = 32;
+  if (hf.contains("n_embd")) hf["n_embd"] = 96;
+  return hf;
+}
+
+}  // namespace
+
+TEST_CASE("digests are those of one rank on any number of data-parallel ranks", "[train]") {
+  for (const char* compute : {"bf16", "f32"})
+    for (const Json& hf : {wide(test::tiny_llama(4)), wide(test::tiny_gpt2(4))})
+      for (const char* optimizer : {"adamw", "muon"}) {
+        TrainConfig config = test::tiny_config(compute);
+        config.optimizer.name = optimizer;
+        config.parallel.units_per_pass = 2;
+        INFO(compute << " " << hf["architectures"].dump() << " " << optimizer);
+        const Trace reference = train(hf, config, {}, 0, 4);
+        for (const Layout& layout : {Layout{2, 0}, Layout{3, 1}, Layout{8, 1}, Layout{2, 1}}) {
+          INFO(layout.ranks << " ranks, zero " << layout.zero);
+          CHECK(train(hf, config, layout, 0, 4) == reference);
+        }
+      }
+}
+
+TEST_CASE("a checkpoint of any layout goes on on any other", "[train]") {
+  const Json hf = wide(test::tiny_llama(4));
+  for (const char* optimizer : {"adamw", "muon"}) {
+    TrainConfig config = test::tiny_config();
+    config.optimizer.name = optimizer;
+    const Trace reference = train(hf, config, {}, 0, 6);
+    for (const auto& [before, after] : {std::pair<Layout, Layout>{{1, 0}, {3, 1}}, {{4, 1}, {1, 0}}, {{3, 1}, {8, 1}},
+                                        {{2, 0}, {5, 1}}}) {
+      INFO(optimizer << ": " << before.ranks << " ranks, then " << after.ranks);
+      const ScratchFolder scratch;
+      train(hf, config, before, 0, 3, scratch.path, true);
+      const Trace rest = train(hf, config, after, 3, 6, scratch.path);
+      CHECK(rest == Trace(reference.begin() + 3, reference.end()));
+    }
+  }
+}
+
+TEST_CASE("the model folder of sharded ranks is that of one", "[train]") {
+  const Json hf = wide(test::tiny_gpt2(4));
+  const TrainConfig config = test::tiny_config();
+  const ScratchFolder one, three;
+  train(hf, config, {1, 0}, 0, 2, one.path, true);
+  train(hf, config, {3, 1}, 0, 2, three.path, true);
+  for (const char* file : {"model.safetensors", "config.json"})
+    CHECK(digest_of_file(one.path / "checkpoints/step-2/model" / file) ==
+          digest_of_file(three.path / "checkpoints/step-2/model" / file));
+  CHECK(fs::exists(three.path / "checkpoints/step-2/state/optimizer-00003-of-00003.safetensors"));
+}
+
+TEST_CASE("a missing file of a sharded checkpoint is named, and so is one of another model", "[train]") {
+  const Json hf = wide(test::tiny_llama(4));
+  const TrainConfig config = test::tiny_config();
+  const ScratchFolder scratch;
+  train(hf, config, {3, 1}, 0, 1, scratch.path, true);
+  Json other = hf;
+  other["intermediate_size"] = 448;
+  CHECK_THROWS_WITH(train(other, config, {2, 1}, 1, 2, scratch.path), Catch::Contains("another model"));
+  fs::remove(scratch.path / "checkpoints/step-1/state/optimizer-00002-of-00003.safetensors");
+  CHECK_THROWS_WITH(train(hf, config, {2, 1}, 1, 2, scratch.path), Catch::Contains("a file is missing"));
+}
+
+TEST_CASE("what one rank cannot do, all refuse", "[train]") {
+  const Json hf = wide(test::tiny_llama(4));
+  TrainConfig config = test::tiny_config();
+  CHECK_THROWS_WITH(train(hf, config, {9, 1}, 0, 1), Catch::Contains("9 ranks for the 8 units"));
+  config.optimizer.learning_rate = 1e10;  // diverges
+  CHECK_THROWS_WITH(train(hf, config, {3, 1}, 0, 10), Catch::Contains("not finite"));
+  config = test::tiny_config("f32");
+  config.numerics.accumulate = "f32";
+  CHECK_THROWS_WITH(train(hf, config, {2, 0}, 0, 1), Catch::Contains("accumulate"));
+}
+
+}  // namespace llmctl

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "parallel/mailbox.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <thread>
 
 namespace llmctl {
 namespace {
 
-// With a core for each rank a message is worth some microseconds of spinning; else park soon.
-int spins_for(int ranks) {
-  return static_cast<unsigned>(ranks) <= std::thread::hardware_concurrency() ? 2000 : 40;
+// With a core for each rank a message is worth some microseconds of spinning; else park at once. Yielding
+// instead would give a loaded machine's time slices away.
+CommClock::duration spin_for(int ranks) {
+  return std::chrono::microseconds(static_cast<unsigned>(ranks) <= std::thread::hardware_concurrency() ? 30 : 1);
 }
 
 std::string said(Channel channel, uint64_t bytes) {
@@ -20,18 +19,16 @@ std::string said(Channel channel, uint64_t bytes) {
 
 }  // namespace
 
-Mailbox::Mailbox(int rank, int ranks) : rank_(rank), spins_(spins_for(ranks)) {}
+Mailbox::Mailbox(int rank, int ranks) : rank_(rank), spin_(spin_for(ranks)) {}
 
-void Mailbox::pause(int i) {
-  if (i % 16 == 15) {
-    ::sched_yield();
-    return;
-  }
+void Mailbox::pause() {
+  for (int i = 0; i < 8; ++i) {
 #if defined(__x86_64__)
-  __builtin_ia32_pause();
+    __builtin_ia32_pause();
 #elif defined(__aarch64__)
-  asm volatile("yield");
+    asm volatile("yield");
 #endif
+  }
 }
 
 bool Mailbox::failed(int peer, std::string& why) const {

@@ -67,9 +67,9 @@ class Mailbox {
   template <class Progress, class WorkWaits>
   Transport::Outcome wait(const std::atomic<bool>& flag, int peer, CommClock::time_point deadline,
                           std::string& why, Progress&& progress, WorkWaits&& work_waits) {
-    for (int i = 0; i < spins_; ++i) {
+    for (const auto parks = CommClock::now() + spin_; CommClock::now() < parks;) {
       if (flag.load(std::memory_order_acquire)) return Transport::Outcome::done;
-      if (!progress()) pause(i);
+      if (!progress()) pause();
     }
     std::unique_lock lock(mutex_);
     while (!flag.load(std::memory_order_acquire)) {
@@ -96,14 +96,14 @@ class Mailbox {
     bool offered;
     Offer offer;
   };
-  static void pause(int i);
+  static void pause();
   bool failed(int peer, std::string& why) const;
   bool agree(Receive& receive, Channel channel, uint64_t bytes);
   std::shared_ptr<Receive> take_posted(int from, Channel channel);
   void finish_locked(Receive& receive);
 
   const int rank_;
-  const int spins_;
+  const CommClock::duration spin_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::list<std::shared_ptr<Receive>> posted_;

@@ -62,7 +62,8 @@ std::vector<T> narrowed(const std::vector<int64_t>& wide) {
   return v;
 }
 
-constexpr size_t kSizes[] = {0, 1, 3, 7, 511, 513, 2047, 2049, 9001, 200003};
+constexpr size_t kSizes[] = {0, 1, 3, 7, 511, 513, 2047, 2049, 9001};
+constexpr size_t kLarge = 140003;  // more than a MiB
 
 template <class T>
 void check_reductions(Comm& comm) {
@@ -73,16 +74,23 @@ void check_reductions(Comm& comm) {
       comm.all_reduce(std::span<T>(v), op, {"reduce", salt});
       expect(v == reduced<T>(comm.size(), n, salt, op), comm, "all_reduce of " + std::to_string(n));
     }
-  for (const int64_t unit : {1, 100, 70001}) {
+  std::vector<T> large(kLarge, static_cast<T>(comm.rank() + 1));
+  large.back() = static_cast<T>(-comm.rank());
+  comm.all_reduce(std::span<T>(large), CommOp::sum, "large");
+  const auto n = static_cast<T>(comm.size());
+  expect(std::count(large.begin(), large.end() - 1, static_cast<T>(n * (n + 1) / 2)) == int64_t{kLarge} - 1 &&
+             large.back() == -n * (n - 1) / 2,
+         comm, "all_reduce of a large sum");
+  for (const int64_t unit : {1, 100, 20001}) {
     const std::vector<int64_t> offsets = uneven(comm.size(), ++salt, unit);
-    const auto n = static_cast<size_t>(offsets.back());
-    std::vector<T> v = narrowed<T>(made(comm.rank(), n, salt));
+    const auto total = static_cast<size_t>(offsets.back());
+    std::vector<T> v = narrowed<T>(made(comm.rank(), total, salt));
     comm.reduce_scatter(std::span<T>(v), offsets, {"scatter", salt});
-    const std::vector<T> want = reduced<T>(comm.size(), n, salt, CommOp::sum);
+    const std::vector<T> want = reduced<T>(comm.size(), total, salt, CommOp::sum);
     const auto from = offsets[static_cast<size_t>(comm.rank())],
                to = offsets[static_cast<size_t>(comm.rank()) + 1];
     expect(std::equal(v.begin() + from, v.begin() + to, want.begin() + from), comm,
-           "reduce_scatter of " + std::to_string(n));
+           "reduce_scatter of " + std::to_string(total));
   }
 }
 
@@ -94,7 +102,10 @@ void check_moves(Comm& comm) {
       comm.broadcast(writable_bytes_of(std::span(v)), root, "broadcast");
       expect(v == made(root, n, salt), comm, "broadcast of " + std::to_string(n));
     }
-  for (const int64_t unit : {1, 100, 70001})
+  std::vector<int64_t> large = made(comm.rank(), kLarge, ++salt);
+  comm.broadcast(writable_bytes_of(std::span(large)), comm.size() - 1, "large");
+  expect(large == made(comm.size() - 1, kLarge, salt), comm, "a large broadcast");
+  for (const int64_t unit : {1, 100, 20001})
     for (const bool in_place : {false, true}) {
       const std::vector<int64_t> offsets = uneven(comm.size(), ++salt, unit);
       const auto mine = static_cast<size_t>(comm.rank());

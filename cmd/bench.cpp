@@ -289,7 +289,7 @@ void add_bench(CLI::App& app, Common& common) {
   examples(app, {"llmctl bench gemm attention", "llmctl bench decode --threads 1 --json",
                  "llmctl bench numerics --quick", "llmctl bench gemm --shape 16x2304x768 --dtype bf16",
                  "llmctl bench decode --model 1.1B --dtype int8",
-                 "llmctl bench scaling --axis context batch --report scaling.html"});
+                 "llmctl bench scaling --axis context --axis batch --report scaling.html"});
   on_run(app, common, [suites, shapes, options, &common] {
     for (const std::string& s : *shapes) options->shapes.push_back(*shape_of(s));
     return bench(*suites, *options, common);

@@ -2,7 +2,8 @@
 // How cost grows with parameters, context, threads and batch: each point beside what bench_cost.h predicts
 // for it from the probes and one calibrating measurement, and its memory beside the plan.
 //
-// A point runs once to warm up and three times more (medians); one that takes longer than kLong runs once.
+// A point runs once to warm up (the first run waits for the system's pages) and three times more (medians);
+// one that takes longer than kLong is not repeated, one longer than kCold runs once.
 // What does not fit in nine tenths of the memory that is available, or is predicted to take longer than
 // kMost, is a row that says so.
 #include <fmt/format.h>
@@ -22,7 +23,7 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-constexpr double kLong = 10, kMost = 300, kMostQuick = 20;  // seconds
+constexpr double kLong = 10, kCold = 60, kMost = 300, kMostQuick = 20;  // seconds
 
 // What a point is called and where it lies.
 struct Place {
@@ -47,11 +48,11 @@ struct Generation {
   int64_t context() const { return prompt + tokens + 2; }
 };
 
-// f() until it has run three times after the first, or for kLong seconds.
+// f() until it has run three times after the first, or for kLong seconds; the first alone if that took kCold.
 void repeat(const std::function<void()>& f, const std::function<void()>& forget_first) {
   auto start = Clock::now();
   f();
-  if (seconds_since(start) > kLong) return;
+  if (seconds_since(start) > kCold) return;
   forget_first();
   start = Clock::now();
   for (int i = 0; i < 3 && seconds_since(start) < kLong; ++i) f();

@@ -19,6 +19,11 @@ void Convert::check() const {
 
 void Clear::check() const {}
 
+void AddWhole::check() const {
+  llmctl::check(x.dtype == DType::i64 && y.dtype == DType::i64 && x.size() == y.size(), Code::bug, "[", kName, "] ",
+                x.size(), " of ", name_of(x.dtype), " to ", y.size(), " of ", name_of(y.dtype), ": want as many i64");
+}
+
 void GatherRows::check() const {
   llmctl::check(x.dtype == y.dtype && x.cols() == y.cols(), Code::bug, "[", kName, "] x has ", x.cols(),
                 " columns of ", name_of(x.dtype), " and y ", y.cols(), " of ", name_of(y.dtype));
@@ -106,6 +111,14 @@ void launch(KN_CPU, const Convert& a, const Exec& ex) {
 void launch(KN_CPU, const Clear& a, const Exec& ex) {
   for_blocks(ex, a.x.bytes(), kBlockBytes, [&](int64_t begin, int64_t end) {
     std::memset(a.x.as<char>() + begin, 0, static_cast<size_t>(end - begin));
+  });
+}
+
+void launch(KN_CPU, const AddWhole& a, const Exec& ex) {
+  const auto* x = a.x.as<uint64_t>();
+  auto* y = a.y.as<uint64_t>();
+  for_blocks(ex, a.x.size(), kBlock, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) y[i] += x[i];
   });
 }
 

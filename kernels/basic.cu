@@ -23,6 +23,11 @@ __global__ void convert_f16(const uint16_t* x, float* y, int64_t size) {
   y[at] = __uint_as_float(b | sign);
 }
 
+__global__ void add_whole(const unsigned long long* x, unsigned long long* y, int64_t size) {
+  const int64_t at = global_thread();
+  if (at < size) y[at] += x[at];
+}
+
 __global__ void gather_bytes(const char* x, const int32_t* index, char* y, int64_t size, int64_t row) {
   const int64_t at = global_thread();
   if (at < size) y[at] = x[index[at / row] * row + at % row];
@@ -69,6 +74,14 @@ void launch(Cuda, const Convert& a, const Exec& ex) {
 void launch(Cuda, const Clear& a, const Exec& ex) {
   cudaMemsetAsync(a.x.data, 0, static_cast<size_t>(a.x.bytes()), stream_of(ex));
   check_launch(Clear::kName);
+}
+
+void launch(Cuda, const AddWhole& a, const Exec& ex) {
+  const int64_t size = a.x.size();
+  if (size == 0) return;
+  add_whole<<<blocks_for(size, kThreads), kThreads, 0, stream_of(ex)>>>(a.x.as<unsigned long long>(),
+                                                                        a.y.as<unsigned long long>(), size);
+  check_launch(AddWhole::kName);
 }
 
 void launch(Cuda, const GatherRows& a, const Exec& ex) {

@@ -22,6 +22,14 @@ struct Clear {
 };
 KN_OP(Clear)
 
+// y += x: i64, mod 2^64.
+struct AddWhole {
+  static constexpr const char* kName = "add_whole";
+  View x, y;
+  void check() const;
+};
+KN_OP(AddWhole)
+
 // y (rows, D) = x (T,D) at the listed rows (i32).
 struct GatherRows {
   static constexpr const char* kName = "gather_rows";

@@ -38,6 +38,7 @@ Scorer::Scorer(Model& model, int64_t max_tokens, const kn::Exec& exec)
 View Scorer::forward() {
   scratch_.release(0);
   Ctx ctx{.exec = exec_, .arena = scratch_};
+  ctx.store = model_.parameters().store();
   const TokenBatch& batch = builder_.batch();
   const View hidden = scratch_.take(model_.spec().compute, {batch.tokens, model_.spec().config.hidden});
   model_.decoder().forward(ctx, batch, hidden);
@@ -47,6 +48,7 @@ View Scorer::forward() {
 View Scorer::losses() {
   const View hidden = forward();
   Ctx ctx{.exec = exec_, .arena = scratch_};
+  ctx.store = model_.parameters().store();
   const View loss = scratch_.take(DType::f32, {hidden.rows()});
   model_.head().loss(ctx, hidden, builder_.targets(), loss);
   return loss;

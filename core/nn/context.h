@@ -16,6 +16,7 @@ inline View elements_of(const View& v, const RowRange& r) {
   return v ? reshaped(rows_of(reshaped(v, {v.size(), 1}), r.begin, r.count), {r.count}) : View{};
 }
 
+class BundleStore;
 struct WeightState;
 // Sees the input (T, in) of every product with a weight, in the order of the forward pass.
 using LinearObserver = std::function<void(const WeightState& weight, const View& x)>;
@@ -33,6 +34,7 @@ struct Ctx {
   // leaves its sums in WeightState::chain for the next.
   bool resume = false, pause = false;
   const LinearObserver* observe = nullptr;  // calibration of quantisation
+  BundleStore* store = nullptr;             // of weights or gradients that are spread over ranks
   // Where a weight's panels are packed on use when they fit: one place for all stays in the caches.
   // Of one product at a time.
   View panels = {};

@@ -87,6 +87,7 @@ void Decoder::make_rope(Arena& arena, int64_t positions, const kn::Exec& exec) {
 }
 
 void Decoder::embed(Ctx& ctx, const TokenBatch& batch, const View& x) const {
+  gather_weights(ctx, *embed_);
   ctx.run(kn::EmbedFwd{.ids = batch.ids, .table = embed_->rows,
                        .positions = positions_ ? batch.positions : View{},
                        .position_table = positions_ ? positions_->rows : View{}, .out = x,
@@ -104,6 +105,7 @@ void Decoder::forward(Ctx& ctx, const TokenBatch& batch, const View& hidden) con
     BlockSaved saved = block.take_saved(ctx.arena, dtype_, batch.tokens, config_.hidden, false);
     block.take_norms(ctx.arena, dtype_, batch.tokens, config_.hidden, saved);
     block.take_activation(ctx.arena, dtype_, batch.tokens, saved);
+    gather_weights(ctx, *block.norm1.weight);
     block.forward(ctx, batch, rope_, l, x, y, saved);
     std::swap(x, y);
   }
@@ -124,6 +126,7 @@ DecoderSaved Decoder::forward_saving(Ctx& ctx, const TokenBatch& batch, Recomput
     block.take_activation(ctx.arena, dtype_, t, saved);
     if (recompute == Recompute::norms) mark = ctx.arena.mark();
     block.take_norms(ctx.arena, dtype_, t, d, saved);
+    gather_weights(ctx, *block.norm1.weight);
     block.forward(ctx, batch, rope_, l, s.x[static_cast<size_t>(l)], s.x.back(), saved);
     if (recompute != Recompute::none) ctx.arena.release(mark);
     if (recompute != Recompute::block) s.blocks.push_back(saved);
@@ -138,6 +141,7 @@ void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s,
                        Recompute recompute, const View& dx) const {
   const int64_t t = batch.tokens, d = config_.hidden;
   final_norm_.backward(ctx, dhidden, s.x.back(), s.final_norm, {}, dx);
+  reduce_gradients(ctx, *final_norm_.weight);
   for (int64_t l = config_.layers - 1; l >= 0; --l) {
     const Block& block = blocks_[static_cast<size_t>(l)];
     const View& x = s.x[static_cast<size_t>(l)];
@@ -146,6 +150,7 @@ void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s,
     BlockSaved saved = whole ? block.take_saved(ctx.arena, dtype_, t, d, true) : s.blocks[static_cast<size_t>(l)];
     if (recompute != Recompute::none) block.take_norms(ctx.arena, dtype_, t, d, saved);
     if (activation) block.take_activation(ctx.arena, dtype_, t, saved);
+    gather_weights(ctx, *block.norm1.weight);
     if (whole) {
       block.forward(ctx, batch, rope_, l, x, s.x[static_cast<size_t>(l) + 1], saved);
     } else if (recompute != Recompute::none) {
@@ -154,6 +159,7 @@ void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s,
       if (activation) block.mlp.activate(ctx, saved.mlp);
     }
     block.backward(ctx, batch, rope_, x, dx, saved, dx);
+    reduce_gradients(ctx, *block.norm1.weight);
   }
 }
 
@@ -164,6 +170,7 @@ void Decoder::backward_embed(Ctx& ctx, const View& ids, const View& positions, c
   if (positions_)
     ctx.run(kn::EmbedBwd{.ids = positions, .dx = dx, .grad = positions_->grad, .parts = parts,
                          .overflow = positions_->overflow});
+  reduce_gradients(ctx, *embed_);
 }
 
 }  // namespace llmctl

@@ -16,6 +16,7 @@ Head Head::of(const Decoder& decoder) {
 }
 
 void Head::logits(Ctx& ctx, const View& hidden, const View& out) const {
+  gather_weights(ctx, *weight);
   Linear{weight, nullptr}.forward(ctx, hidden, out);
 }
 
@@ -46,6 +47,7 @@ std::vector<RowRange> chain_pieces(int64_t rows, int64_t seq, int64_t fit) {
 }  // namespace
 
 void Head::loss(Ctx& ctx, const View& hidden, const View& targets, const View& loss) const {
+  gather_weights(ctx, *weight);
   const Linear head{weight, nullptr};
   ArenaFrame whole(ctx.arena);
   const View panels = forward_panels(ctx, *weight, hidden.dtype);
@@ -81,6 +83,7 @@ void Head::logit_gradient(Ctx& ctx, const View& hidden, const View& targets, flo
 void Head::loss_and_gradient(Ctx& ctx, const View& hidden, const View& targets, float scale, const View& loss,
                              const View& dhidden) const {
   const Linear head{weight, nullptr};
+  gather_weights(ctx, *weight);
   for (const RowRange& part : ctx.parts) {
     ArenaFrame part_frame(ctx.arena);
     const int64_t fit = gradient_budget / (size_of(hidden.dtype) * padded_vocab);
@@ -105,6 +108,7 @@ void Head::loss_and_gradient(Ctx& ctx, const View& hidden, const View& targets, 
     }
   }
   if (weight->chain && !weight->one_part && !ctx.pause) widen_gradient(ctx);
+  if (tied) reduce_gradients(ctx, *weight);  // else with the final norm's
 }
 
 // f32 in the first half of the memory to i64 in all of it: upper halves first, whose places are free.

@@ -10,17 +10,25 @@ View room_for_panels(Ctx& ctx, DType dtype, int64_t elements) {
 }
 }  // namespace
 
+void gather_weights(Ctx& ctx, const WeightState& w) {
+  if (ctx.store) ctx.store->gather(w.bundle, ctx.exec);
+}
+
+void reduce_gradients(Ctx& ctx, const WeightState& w) {
+  if (ctx.store) ctx.store->reduce(w.bundle, ctx.exec);
+}
+
 View forward_panels(Ctx& ctx, const WeightState& w, DType dtype) {
   if (w.panels) return w.panels;
   const View p = room_for_panels(ctx, dtype, kn::panel_elements(dtype, w.spec.cols(), w.spec.padded_rows));
-  ctx.run(kn::PackPanels{.src = w.master, .panels = p, .panels_t = {}});
+  ctx.run(kn::PackPanels{.src = w.whole, .panels = p, .panels_t = {}});
   return p;
 }
 
 View backward_panels(Ctx& ctx, const WeightState& w, DType dtype) {
   if (w.panels_t) return w.panels_t;
   const View p = room_for_panels(ctx, dtype, kn::panel_elements(dtype, w.spec.padded_rows, w.spec.cols()));
-  ctx.run(kn::PackPanels{.src = w.master, .panels = {}, .panels_t = p});
+  ctx.run(kn::PackPanels{.src = w.whole, .panels = {}, .panels_t = p});
   return p;
 }
 

@@ -8,6 +8,11 @@
 
 namespace llmctl {
 
+// Before a pass uses the weights of w's bundle, and after its gradients are complete: where they are spread
+// over ranks (core/nn/bundle_store.h) calls of all, else nothing.
+void gather_weights(Ctx& ctx, const WeightState& w);
+void reduce_gradients(Ctx& ctx, const WeightState& w);
+
 // Panels of w for y = x w^T (panel_elements of contraction cols) and for dx = dy w: those it keeps, or
 // else packed from the master into ctx.panels or ctx.arena, in the dtype of the product.
 View forward_panels(Ctx& ctx, const WeightState& w, DType dtype);

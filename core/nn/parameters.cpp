@@ -2,10 +2,24 @@
 #include "core/nn/parameters.h"
 
 #include <algorithm>
+#include <cstdio>
 
 #include "kernels/basic.h"
 
 namespace llmctl {
+
+namespace {
+
+constexpr int kHeadBundle = -1;  // the last, once their number is known
+
+// Embeddings, blocks, and what comes after them.
+int bundle_of(const std::string& name) {
+  if (name == "embed" || name == "positions") return 0;
+  int block = 0;
+  return std::sscanf(name.c_str(), "blocks.%d.", &block) == 1 ? block + 1 : kHeadBundle;
+}
+
+}  // namespace
 
 int64_t WeightState::first_row(size_t param) const {
   int64_t begin = 0;
@@ -13,17 +27,17 @@ int64_t WeightState::first_row(size_t param) const {
   return begin;
 }
 
-View WeightState::slice(const View& whole, const RowRange& r) const {
-  if (spec.role != Role::vector) return rows_of(whole, r.begin, r.count);
-  return reshaped(rows_of(reshaped(whole, {whole.size(), 1}), r.begin, r.count), {1, r.count});
+View WeightState::slice(const View& from, const RowRange& r) const {
+  if (spec.role != Role::vector) return rows_of(from, r.begin, r.count);
+  return reshaped(rows_of(reshaped(from, {from.size(), 1}), r.begin, r.count), {1, r.count});
 }
 
-View WeightState::param_rows(const View& whole, size_t param) const {
-  return slice(whole, {first_row(param), spec.params[param].rows});
+View WeightState::param_rows(const View& all_rows, size_t param) const {
+  return slice(all_rows, {first_row(param), spec.params[param].rows});
 }
 
-RowRange WeightState::rows_within(size_t param, const RowRange& whole) const {
-  const int64_t from = rows_before(whole.begin, param), to = rows_before(whole.begin + whole.count, param);
+RowRange WeightState::rows_within(size_t param, const RowRange& range) const {
+  const int64_t from = rows_before(range.begin, param), to = rows_before(range.begin + range.count, param);
   return {from, to - from};
 }
 
@@ -46,10 +60,17 @@ Parameters::Parameters(Table table, DType compute, Purpose purpose, kn::Device d
     w.muon = training_.update == Update::muon && w.spec.hidden();
     if (w.spec.padded_rows == 0) w.spec.padded_rows = w.spec.rows();
     w.borders = borders[i];
+    w.bundle = bundle_of(w.spec.name);
     const auto r = static_cast<size_t>(s.rank);
     w.own = s.states() ? RowRange{w.borders[r], w.borders[r + 1] - w.borders[r]} : RowRange{0, w.spec.padded_rows};
     weights_.push_back(std::move(w));
   }
+  int blocks = 0;
+  for (const WeightState& w : weights_)
+    if (w.bundle != kHeadBundle) blocks = std::max(blocks, w.bundle);
+  for (WeightState& w : weights_)
+    if (w.bundle == kHeadBundle) w.bundle = blocks + 1;
+  if (s.gradients()) store_ = std::make_unique<BundleStore>(s);
   place();
 }
 
@@ -75,9 +96,12 @@ void Parameters::place() {
       if (!w.muon) w.v = take(DType::f32, w.own.count);
       w.overflow = arena_.take(DType::i32, {1});
     }
+    w.whole = w.master;
     const bool is_master = training && !sharded && (compute_ == DType::f32 || w.spec.role == Role::table);
-    if (w.spec.role != Role::linear) w.rows = is_master ? w.master : take(compute_, rows);
-    if (w.spec.role == Role::linear && sharded) largest = std::max(largest, rows * cols * size_of(compute_));
+    const bool comes = training_.sharding.weights() && w.spec.role != Role::vector;  // place_whole_rows
+    if (comes) w.mine = take(compute_, w.own.count);
+    if (w.spec.role != Role::linear && !comes) w.rows = is_master ? w.master : take(compute_, rows);
+    if (w.spec.role == Role::linear && sharded && !comes) largest = std::max(largest, rows * cols * size_of(compute_));
     w.panels = {};
     if (!w.spec.multiplies() || (training && training_.panels == Panels::packed_on_use)) continue;
     if (w.bits)
@@ -86,7 +110,7 @@ void Parameters::place() {
       w.panels = arena_.take(compute_, {kn::panel_elements(compute_, cols, rows)});
     if (training) w.panels_t = arena_.take(compute_, {kn::panel_elements(compute_, rows, cols)});
   }
-  if (training) place_gradients();
+  if (training) training_.sharding.gradients() ? place_bundles() : place_gradients();
   if (sharded) gathered_ = arena_.bytes(largest);
 }
 
@@ -116,6 +140,70 @@ void Parameters::place_gradients() {
   for (const WeightState& w : weights_)
     for (size_t r = 0; r < owned_.size(); ++r)
       if (w.borders[r] > 0) owned_[r] = w.grad.as<int64_t>() - begin + w.borders[r] * w.spec.cols();
+}
+
+// Gradients lie in one bucket, a bundle at a time, and what this rank owns of their sums beside it.
+void Parameters::place_bundles() {
+  std::vector<Bundle> bundles;
+  for (const WeightState& w : weights_) bundles.resize(std::max(bundles.size(), static_cast<size_t>(w.bundle) + 1));
+  std::vector<int64_t> sizes(bundles.size());
+  for (const WeightState& w : weights_) sizes[static_cast<size_t>(w.bundle)] += w.spec.padded_rows * w.spec.cols();
+  bucket_ = arena_.take(DType::i64, {*std::max_element(sizes.begin(), sizes.end())});
+  std::fill(sizes.begin(), sizes.end(), 0);
+  for (WeightState& w : weights_) {
+    Bundle& b = bundles[static_cast<size_t>(w.bundle)];
+    int64_t& at = sizes[static_cast<size_t>(w.bundle)];
+    const int64_t rows = w.spec.padded_rows, cols = w.spec.cols();
+    const bool vector = w.spec.role == Role::vector;
+    int64_t* grad = bucket_.as<int64_t>() + at;
+    w.grad = vector ? View(grad, DType::i64, {rows}) : View(grad, DType::i64, {rows, cols});
+    w.sum = vector ? arena_.take(DType::i64, {w.own.count}) : arena_.take(DType::i64, {w.own.count, cols});
+    b.offsets.resize(w.borders.size());
+    for (size_t r = 0; r < w.borders.size(); ++r)
+      if (w.borders[r] > 0) b.offsets[r] = at + w.borders[r] * cols;
+    if (w.own.count > 0)
+      b.sums.push_back({View(grad + w.own.begin * cols, DType::i64, {w.own.count * cols}), reshaped(w.sum, {w.sum.size()})});
+    at += rows * cols;
+    b.gradients = {bucket_.as<int64_t>(), static_cast<size_t>(at)};
+  }
+  if (training_.sharding.weights()) place_whole_rows(bundles);
+  store_->set(std::move(bundles));
+}
+
+// Neighbours have memory of their own, so that one can come while the other is used.
+void Parameters::place_whole_rows(std::vector<Bundle>& bundles) {
+  for (int slot : {0, 1}) {
+    const int64_t start = arena_.mark();
+    int64_t end = start;
+    for (size_t i = static_cast<size_t>(slot); i < bundles.size(); i += 2) {
+      arena_.release(start);
+      bundles[i].slot = slot;
+      for (WeightState& w : weights_) {
+        if (w.bundle != static_cast<int>(i) || w.spec.role == Role::vector) continue;
+        const int64_t row = w.spec.cols() * size_of(compute_);
+        w.whole = arena_.take(compute_, {w.spec.padded_rows, w.spec.cols()});
+        if (w.spec.role == Role::table) w.rows = w.whole;
+        Bundle::Rows r;
+        r.whole = {w.whole.as<std::byte>(), static_cast<size_t>(w.spec.padded_rows * row)};
+        r.mine = {w.mine.as<std::byte>(), static_cast<size_t>(w.own.count * row)};
+        for (const int64_t border : w.borders) r.offsets.push_back(border * row);
+        r.name = w.spec.name;
+        bundles[i].rows.push_back(std::move(r));
+      }
+      end = std::max(end, arena_.mark());
+    }
+    arena_.release(start);
+    arena_.bytes(end - start);
+  }
+}
+
+void Parameters::clear_gradients(const kn::Exec& exec) {
+  if (store_) kn::run(kn::Clear{.x = bucket_}, exec);
+  for (WeightState& w : weights_) {
+    const bool stored = w.spec.multiplies() && w.chain;  // before anything is added
+    if (!stored) kn::run(kn::Clear{.x = store_ ? w.sum : w.grad}, exec);
+    kn::run(kn::Clear{.x = w.overflow}, exec);
+  }
 }
 
 int64_t Parameters::packed_bytes() const {
@@ -153,8 +241,11 @@ void Parameters::set_compute(const kn::Exec& exec, WeightState& w, const View& s
 }
 
 void Parameters::refresh(const kn::Exec& exec) {
+  if (store_) store_->forget();
   for (WeightState& w : weights_)
-    if (training_.sharding.states())
+    if (w.mine)
+      kn::run(kn::Convert{.x = reshaped(w.master, {w.master.size()}), .y = reshaped(w.mine, {w.mine.size()})}, exec);
+    else if (training_.sharding.states())
       gather(exec, w);
     else
       set_compute(exec, w, w.master);
@@ -177,7 +268,7 @@ void Parameters::gather(const kn::Exec& exec, WeightState& w) {
 
 void Parameters::reduce_gradients(const kn::Exec& exec, int64_t step) {
   const Sharding& s = training_.sharding;
-  if (!s.shared() || exec.plan) return;
+  if (!s.shared() || store_ || exec.plan) return;
   if (s.states())
     s.comm->reduce_scatter(gradients_, owned_, CommLabel("gradients", step));
   else

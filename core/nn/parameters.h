@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "core/nn/sharding.h"
+#include "core/nn/bundle_store.h"
 #include "core/tensor/arena.h"
 #include "core/tensor/table.h"
 #include "kernels/gemm.h"
@@ -29,6 +29,10 @@ struct WeightState {
   // Training. grad is what backward adds to: (padded_rows, cols), vectors (n); i64 or f32. Of the rest a
   // rank keeps the rows it owns (all of them unless states are sharded): f32, and the sums of gradients.
   View grad, master, m, v, sum;
+  // What panels are packed from where they are packed on use: the master, or where weights are sharded
+  // the rows that its bundle brings together, of which this rank's are `mine` (compute dtype).
+  View whole, mine;
+  int bundle = 0;                // of core/nn/bundle_store.h
   RowRange own;                  // of padded rows
   std::vector<int64_t> borders;  // ranks + 1: who owns what (core/nn/sharding.h)
   bool muon = false;        // updated by Muon: m is its momentum and there is no v
@@ -38,18 +42,18 @@ struct WeightState {
   View chain;
   View overflow;            // i32 (1): set when a gradient is not finite or too large
   // One parameter's slice of a whole: (rows, cols), or (1, n) for a vector.
-  View param_rows(const View& whole, size_t param) const;
+  View param_rows(const View& all_rows, size_t param) const;
   // The rows of a parameter that are kept here (maybe none), and these of master, m, v or sum.
   RowRange kept_rows(size_t param) const { return rows_within(param, own); }
   View kept(const View& own_rows, size_t param) const { return kept(own_rows, param, kept_rows(param)); }
   // Any rows of a parameter among those kept; the rows of a parameter that lie within rows of the whole.
   View kept(const View& own_rows, size_t param, const RowRange& rows) const;
-  RowRange rows_within(size_t param, const RowRange& whole) const;
+  RowRange rows_within(size_t param, const RowRange& range) const;
   // Rows of a parameter that lie before a row of the whole.
   int64_t rows_before(int64_t row, size_t param) const;
 
  private:
-  View slice(const View& whole, const RowRange& rows) const;
+  View slice(const View& from, const RowRange& rows) const;
   int64_t first_row(size_t param) const;
 };
 
@@ -94,6 +98,9 @@ class Parameters {
   int64_t packed_bytes() const;
 
   const Sharding& sharding() const { return training_.sharding; }
+  // Where gradients, or weights too, pass from and to their owners in a pass: else null.
+  BundleStore* store() { return store_.get(); }
+  void clear_gradients(const kn::Exec& exec);
 
   // From master (training) to the compute copy: after initialisation, load, and every step. Collective
   // where masters are sharded.
@@ -106,6 +113,8 @@ class Parameters {
  private:
   void place();
   void place_gradients();
+  void place_bundles();
+  void place_whole_rows(std::vector<Bundle>& bundles);
   void gather(const kn::Exec& exec, WeightState& w);
   std::vector<WeightState> weights_;
   DType compute_;
@@ -115,6 +124,8 @@ class Parameters {
   View gathered_;                   // u8: a whole matrix in the compute dtype, where masters are sharded
   std::span<int64_t> gradients_;    // all of grad, one after another, where ranks sum them
   std::vector<int64_t> owned_;      // its borders by rank
+  View bucket_;                     // i64: the gradients of a bundle, where they pass to their owners
+  std::unique_ptr<BundleStore> store_;
 };
 
 }  // namespace llmctl

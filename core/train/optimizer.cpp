@@ -50,14 +50,6 @@ Optimizer::Optimizer(Parameters& parameters, Arena& arena, bool digest)
   });
 }
 
-void Optimizer::clear_gradients(const kn::Exec& exec) {
-  for (WeightState& w : parameters_.all()) {
-    const bool stored = w.spec.multiplies() && w.chain;  // before anything is added
-    if (!stored) kn::run(kn::Clear{.x = w.grad}, exec);
-    kn::run(kn::Clear{.x = w.overflow}, exec);
-  }
-}
-
 void Optimizer::check_overflow(const std::string& where) const {
   for (const WeightState& w : parameters_.all())
     check(*w.overflow.as<int32_t>() == 0, Code::input, "[train] ", where, ": the gradient of ", w.spec.params[0].name,

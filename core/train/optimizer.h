@@ -29,7 +29,6 @@ class Optimizer {
   // digests are of all, on all ranks (Parameters::sharding).
   Optimizer(Parameters& parameters, Arena& arena, bool digest);
 
-  void clear_gradients(const kn::Exec& exec);
   // Error{input} naming the first tensor whose gradient overflowed or was not finite.
   void check_overflow(const std::string& where) const;
   // gradient_scale turns the accumulated sums into the mean gradient. step counts from 0.

@@ -35,7 +35,8 @@ GradKind Trainer::grad_kind() const {
 
 TrainingMemory Trainer::memory() const {
   const Update update = config_.optimizer.name == "muon" ? Update::muon : Update::adamw;
-  const Panels panels = sharding_.states() ? Panels::kept : panels_of(config_, own_units().count);
+  Panels panels = panels_of(config_, most_units());
+  if (sharding_.states()) panels = sharding_.weights() ? Panels::packed_on_use : Panels::kept;
   return {grad_kind(), update, panels, sharding_};
 }
 
@@ -127,6 +128,7 @@ void Trainer::pass(int64_t units, std::vector<double>& unit_losses, const kn::Ex
   ctx.seq = config_.unit.seq_len;
   ctx.parts_in_step = config_.batch.units;
   ctx.part_tokens = unit_tokens();
+  ctx.store = model_->parameters().store();
   ctx.panels = step_arena_.bytes(model_->parameters().packed_bytes());
   const int64_t pieces = builder_->pieces();
   for (int64_t u = 0; u < units; ++u)
@@ -168,19 +170,32 @@ void Trainer::add_unit(const BatchSource& source, int64_t step, int64_t unit, St
   result.batch += digest_of(&d, sizeof d);
 }
 
+void Trainer::all(CommLabel label, const std::function<void()>& work) const {
+  sharding_.shared() ? together(*sharding_.comm, label, work) : work();
+}
+
+// As many passes as the rank with the most units needs: a rank that has none left is idle in its last.
 void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, StepResult& result,
                       std::vector<double>& losses) {
-  const int64_t end = units.begin + units.count;
-  for (int64_t first = units.begin; first < end; first += units_per_pass()) {
-    const int64_t count = std::min(units_per_pass(), end - first);
-    builder_->clear();
-    for (int64_t u = first; u < first + count; ++u) add_unit(source, step, u, result);
-    pass(count, losses, exec_);
-    const std::string where = fmt::format("step {}, units {}..{}", step, first, first + count - 1);
-    for (size_t i = losses.size() - static_cast<size_t>(count); i < losses.size(); ++i)
-      check(std::isfinite(losses[i]), Code::input, "[train] ", where, ": the loss is not finite");
-    optimizer_->check_overflow(where);
+  const int64_t per_pass = units_per_pass();
+  const CommLabel label("units", step);
+  for (int64_t done = 0; done < most_units(); done += per_pass) {
+    const int64_t first = units.begin + done, count = std::min(per_pass, units.count - done);
+    all(label, [&] {
+      builder_->clear();
+      for (int64_t u = first; u < first + count; ++u) add_unit(source, step, u, result);
+    });
+    if (count > 0)
+      pass(count, losses, exec_);
+    else if (BundleStore* store = model_->parameters().store())
+      store->idle_pass(exec_);
   }
+  all(label, [&] {
+    for (size_t i = 0; i < losses.size(); ++i)
+      check(std::isfinite(losses[i]), Code::input, "[train] step ", step, ", unit ", units.begin + static_cast<int64_t>(i),
+            ": the loss is not finite");
+    optimizer_->check_overflow(fmt::format("step {}", step));
+  });
 }
 
 // What the ranks' units came to, on all: losses in the order of units, counts and digests of all.
@@ -208,13 +223,10 @@ void Trainer::join(const RowRange& units, StepResult& result, std::vector<double
 
 double Trainer::accumulate(const BatchSource& source, int64_t step, StepResult& result) {
   result.step = step;
-  optimizer_->clear_gradients(exec_);
+  model_->parameters().clear_gradients(exec_);
   std::vector<double> losses;
   const RowRange units = own_units();
-  if (sharding_.shared())
-    together(*sharding_.comm, CommLabel("units", step), [&] { compute(source, step, units, result, losses); });
-  else
-    compute(source, step, units, result, losses);
+  compute(source, step, units, result, losses);
   join(units, result, losses);
   model_->parameters().reduce_gradients(exec_, step);
   check(result.targets > 0, Code::input, "[train] step ", step, " has no target: every row is one token of a document");

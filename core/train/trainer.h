@@ -52,9 +52,12 @@ class Trainer {
   // Units [first, end) of a step, here; losses of each are appended.
   void compute(const BatchSource& source, int64_t step, RowRange units, StepResult& result, std::vector<double>& losses);
   void add_unit(const BatchSource& source, int64_t step, int64_t unit, StepResult& result);
+  // What one rank alone may fail at.
+  void all(CommLabel label, const std::function<void()>& work) const;
   void join(const RowRange& units, StepResult& result, std::vector<double>& losses) const;
   RowRange own_units() const;
-  int64_t units_per_pass() const { return std::min(config_.parallel.units_per_pass, own_units().count); }
+  int64_t most_units() const { return (config_.batch.units + sharding_.ranks - 1) / sharding_.ranks; }  // of a rank
+  int64_t units_per_pass() const { return std::min(config_.parallel.units_per_pass, most_units()); }
   GradKind grad_kind() const;
   TrainingMemory memory() const;
   void place_batch();

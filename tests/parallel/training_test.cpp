@@ -76,7 +76,7 @@ TEST_CASE("digests are those of one rank on any number of data-parallel ranks", 
         config.parallel.units_per_pass = 2;
         INFO(compute << " " << hf["architectures"].dump() << " " << optimizer);
         const Trace reference = train(hf, config, {}, 0, 4);
-        for (const Layout& layout : {Layout{2, 0}, Layout{3, 1}, Layout{8, 1}, Layout{2, 1}}) {
+        for (const Layout& layout : {Layout{2, 0}, Layout{3, 1}, Layout{8, 1}, Layout{2, 1}, Layout{3, 2}, Layout{2, 3}, Layout{5, 3}}) {
           INFO(layout.ranks << " ranks, zero " << layout.zero);
           CHECK(train(hf, config, layout, 0, 4) == reference);
         }
@@ -90,7 +90,7 @@ TEST_CASE("a checkpoint of any layout goes on on any other", "[train]") {
     config.optimizer.name = optimizer;
     const Trace reference = train(hf, config, {}, 0, 6);
     for (const auto& [before, after] : {std::pair<Layout, Layout>{{1, 0}, {3, 1}}, {{4, 1}, {1, 0}}, {{3, 1}, {8, 1}},
-                                        {{2, 0}, {5, 1}}}) {
+                                        {{2, 0}, {5, 1}}, {{3, 3}, {2, 2}}, {{2, 2}, {3, 3}}}) {
       INFO(optimizer << ": " << before.ranks << " ranks, then " << after.ranks);
       const ScratchFolder scratch;
       train(hf, config, before, 0, 3, scratch.path, true);

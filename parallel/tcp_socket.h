@@ -45,7 +45,9 @@ Socket connect_to(const Endpoint& to, CommClock::time_point deadline);
 std::string address_of_peer(const Socket& socket);
 
 // Whole buffers, before the deadline; `why` on failure.
-bool write_all(const Socket& socket, std::span<const std::byte> data, CommClock::time_point deadline, std::string& why);
-bool read_all(const Socket& socket, std::span<std::byte> data, CommClock::time_point deadline, std::string& why);
+bool write_all(const Socket& socket, std::span<const std::byte> data, CommClock::time_point deadline,
+               std::string& why);
+bool read_all(const Socket& socket, std::span<std::byte> data, CommClock::time_point deadline,
+              std::string& why);
 
 }  // namespace llmctl

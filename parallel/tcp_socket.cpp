@@ -140,6 +140,11 @@ Socket connect_to(const Endpoint& to, CommClock::time_point deadline) {
   }
 }
 
+bool resolves(const std::string& host) {
+  std::string why;
+  return !look_up(host, 1, false, why).empty();
+}
+
 std::string address_of_peer(const Socket& socket) {
   sockaddr_storage peer{};
   socklen_t size = sizeof peer;

@@ -102,16 +102,18 @@ Socket listen_on(int* port, const std::string& address) {
     Socket s(::socket(f.address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const int one = 1, zero = 0;
     if (s) ::setsockopt(s.fd(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (s && f.address.ss_family == AF_INET6) ::setsockopt(s.fd(), IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
+    if (s && f.address.ss_family == AF_INET6)
+      ::setsockopt(s.fd(), IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
     sockaddr_storage bound{};
     socklen_t size = sizeof bound;
     if (!s || ::bind(s.fd(), reinterpret_cast<const sockaddr*>(&f.address), f.size) != 0 ||
-        ::listen(s.fd(), 1024) != 0 || ::getsockname(s.fd(), reinterpret_cast<sockaddr*>(&bound), &size) != 0) {
+        ::listen(s.fd(), 1024) != 0 ||
+        ::getsockname(s.fd(), reinterpret_cast<sockaddr*>(&bound), &size) != 0) {
       why = std::strerror(errno);
       continue;
     }
     *port = ntohs(bound.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&bound)->sin6_port
-                                               : reinterpret_cast<sockaddr_in*>(&bound)->sin_port);
+                                              : reinterpret_cast<sockaddr_in*>(&bound)->sin_port);
     return s;
   }
   throw Error(Code::device, "[comm] cannot listen on port " + std::to_string(*port) + ": " + why +
@@ -127,13 +129,20 @@ Socket accept_from(const Socket& listener, CommClock::time_point deadline) {
 
 Socket connect_to(const Endpoint& to, CommClock::time_point deadline) {
   std::string why = "no address";
-  for (auto pause = std::chrono::milliseconds(10);; pause = std::min(pause * 2, std::chrono::milliseconds(1000))) {
+  for (auto pause = std::chrono::milliseconds(10);;
+       pause = std::min(pause * 2, std::chrono::milliseconds(1000))) {
     for (const Found& f : look_up(to.host, to.port, false, why))
       if (Socket s = connect_once(f, deadline, why)) return s;
     if (CommClock::now() + pause >= deadline)
-      throw Error(Code::device, "[comm] cannot connect to " + to.text() + ": " + why + "; is rank 0 running there?");
+      throw Error(Code::device,
+                  "[comm] cannot connect to " + to.text() + ": " + why + "; is rank 0 running there?");
     std::this_thread::sleep_for(pause);
   }
+}
+
+bool resolves(const std::string& host) {
+  std::string why;
+  return !look_up(host, 1, false, why).empty();
 }
 
 std::string address_of_peer(const Socket& socket) {
@@ -163,7 +172,8 @@ bool write_all(const Socket& socket, std::span<const std::byte> data, CommClock:
   return true;
 }
 
-bool read_all(const Socket& socket, std::span<std::byte> data, CommClock::time_point deadline, std::string& why) {
+bool read_all(const Socket& socket, std::span<std::byte> data, CommClock::time_point deadline,
+              std::string& why) {
   while (!data.empty()) {
     const ssize_t n = ::recv(socket.fd(), data.data(), data.size(), 0);
     if (n > 0) {

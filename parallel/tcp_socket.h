@@ -42,10 +42,13 @@ Socket listen_on(int* port, const std::string& address = "");
 Socket accept_from(const Socket& listener, CommClock::time_point deadline);
 // Tries again with growing pauses until the deadline: the other side may not have started yet.
 Socket connect_to(const Endpoint& to, CommClock::time_point deadline);
+bool resolves(const std::string& host);
 std::string address_of_peer(const Socket& socket);
 
 // Whole buffers, before the deadline; `why` on failure.
-bool write_all(const Socket& socket, std::span<const std::byte> data, CommClock::time_point deadline, std::string& why);
-bool read_all(const Socket& socket, std::span<std::byte> data, CommClock::time_point deadline, std::string& why);
+bool write_all(const Socket& socket, std::span<const std::byte> data, CommClock::time_point deadline,
+               std::string& why);
+bool read_all(const Socket& socket, std::span<std::byte> data, CommClock::time_point deadline,
+              std::string& why);
 
 }  // namespace llmctl

@@ -73,6 +73,17 @@ std::string shortened(const std::string& value) {
   return text;
 }
 
+// For an error that every rank has found: none may throw, and so give up, while another still waits for
+// the messages that tell it.
+[[noreturn]] void refuse_together(Comm& comm, const Error& error) {
+  try {
+    comm.barrier("refusal");
+  } catch (const Error&) {
+    // Others are past it and have given up, which says that all know.
+  }
+  throw error;
+}
+
 }  // namespace
 
 const char* name_of(CommKind kind) {
@@ -133,7 +144,7 @@ void require_same(Comm& comm, const std::string& what, std::string_view value) {
     text += (g ? ", " : " ") + ranges(groups[g].second) + (groups[g].second.size() > 1 ? " have " : " has ") +
             shortened(groups[g].first);
   if (groups.size() > 4) text += ", and " + std::to_string(groups.size() - 4) + " more";
-  throw Error(Code::input, text + "; start every rank with the same");
+  refuse_together(comm, Error(Code::input, text + "; start every rank with the same"));
 }
 
 void fail_together(Comm& comm, const std::optional<Error>& mine, CommLabel label) {
@@ -148,8 +159,8 @@ void fail_together(Comm& comm, const std::optional<Error>& mine, CommLabel label
   for (size_t r = 0; r < texts.size(); ++r) {
     if (texts[r].empty()) continue;
     const size_t space = texts[r].find(' ');
-    throw Error(static_cast<Code>(std::stoi(texts[r])),
-                "rank " + std::to_string(r) + ": " + texts[r].substr(space + 1));
+    refuse_together(comm, Error(static_cast<Code>(std::stoi(texts[r])),
+                                "rank " + std::to_string(r) + ": " + texts[r].substr(space + 1)));
   }
 }
 

@@ -28,6 +28,7 @@ struct Desk {  // of one rank
   Mailbox box;
   std::deque<Mailbox::Match> ready;  // under box's mutex: to be copied by a thread of this rank
   std::atomic<int> ready_count{0};
+  std::mutex adding;  // two messages may be added to one place, by two threads of this rank
   std::array<std::atomic<uint64_t>, kBoard> calls{};
 };
 
@@ -139,7 +140,11 @@ class ThreadTransport final : public Transport {
       desk.ready_count.fetch_sub(1);
     }
     auto& out = *static_cast<Outgoing*>(match.offer.source.get());
-    combine(match.receive->how, match.receive->into, out.data);
+    {
+      std::unique_lock lock(desk.adding, std::defer_lock);
+      if (match.receive->how != Combine::copy) lock.lock();
+      combine(match.receive->how, match.receive->into, out.data);
+    }
     desk.box.finish(*match.receive);
     out.finished.store(true, std::memory_order_release);
     desk_of(out.from).box.notify();

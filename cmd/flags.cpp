@@ -40,12 +40,13 @@ int usable_cpus() {
   return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
-Runtime::Runtime(const Common& common) {
+Runtime::Runtime(const Common& common, int threads) {
   check(common.threads >= 0 && common.threads <= 4096, Code::usage, "[threads] ", common.threads,
         ": use 1 to 4096, or 0 for all CPUs");
   exec.isa = best_isa(common.isa);
   exec.device = device_from(common.device);
-  pool = std::make_unique<kn::ThreadPool>(common.threads > 0 ? common.threads : usable_cpus());
+  if (threads == 0) threads = common.threads > 0 ? common.threads : usable_cpus();
+  pool = std::make_unique<kn::ThreadPool>(threads);
   exec.pool = pool.get();
 }
 

@@ -54,7 +54,8 @@ void print_text(std::string_view text);
 // Threads and Exec as the common flags ask. Not copyable; outlives what uses exec.
 // Error{usage} for a bad name, Error{device} for a device that is not there.
 struct Runtime {
-  explicit Runtime(const Common& common);
+  // threads: instead of what the flag asks for.
+  explicit Runtime(const Common& common, int threads = 0);
   std::unique_ptr<kn::ThreadPool> pool;
   kn::Exec exec;
 };

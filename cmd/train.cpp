@@ -2,10 +2,15 @@
 // `llmctl train CONFIG`: pre-training into a run folder.
 #include <fmt/format.h>
 
+#include <atomic>
+#include <thread>
+
+#include "cmd/build_id.h"
 #include "cmd/commands.h"
 #include "cmd/training.h"
 #include "core/base/op_times.h"
 #include "parallel/plan.h"
+#include "parallel/world.h"
 
 namespace llmctl {
 namespace {
@@ -16,6 +21,8 @@ struct TrainOptions {
   std::string file, run;
   bool resume = false, plan = false, profile = false;
   int64_t stop_after = 0;
+  WorldOptions world;
+  Json resolved;  // the config
 };
 
 // Error{usage} when a field that decides bits is not what the run began with. What does not (passes,
@@ -69,32 +76,83 @@ void print_profile(const OpTimes& times, double seconds, Common& common) {
                                 100 * row.seconds / seconds));
 }
 
-int train(TrainOptions& o, Common& common) {
-  check(!o.run.empty() || o.plan, Code::usage, "[train] name the run's folder with --run");
-  check(o.stop_after >= 0, Code::usage, "[train] --stop-after ", o.stop_after, ": must not be negative");
-  resolve(o);
-  Runtime runtime(common);
-  const auto job = make_training_job(o.config, fields_of(o.config).write(), o.run, common);
-  if (o.plan) return print_plan(*job, runtime, common);
-  job->inputs.resume = o.resume;
-  job->inputs.stop_after = o.stop_after;
-  const int64_t planned = total_bytes(plan_here(job->inputs.config, job->inputs.spec, runtime.exec));
+// The CPUs of this process, shared with the other ranks of this host unless a launcher has bound each to
+// its own.
+int threads_of_rank(const Common& common, int local_ranks) {
+  const int usable = usable_cpus();
+  const bool bound = usable < static_cast<int>(std::thread::hardware_concurrency());
+  if (common.threads > 0 || local_ranks <= 1 || bound) return common.threads;
+  return std::max(1, usable / local_ranks);
+}
+
+// What must not differ between ranks.
+void check_alike(Comm& comm, const TrainOptions& o) {
+  require_same(comm, "the build", kBuildId);
+  require_same(comm, "the config", o.resolved.dump());
+  require_same(comm, "the run's folder", o.run);
+}
+
+struct TrainOutcome {
+  RunResult run;
+  int64_t planned = 0;
+};
+
+TrainOutcome train_rank(Comm& comm, const TrainOptions& o, Common& common, int local_ranks) {
+  check_alike(comm, o);
+  const bool first = comm.rank() == 0;
+  Log silent(true);
+  std::unique_ptr<Runtime> runtime;
+  std::unique_ptr<TrainingJob> job;
+  together(comm, "the run's inputs", [&] {
+    runtime = std::make_unique<Runtime>(common, threads_of_rank(common, local_ranks));
+    job = make_training_job(o.config, o.resolved, o.run, common);
+  });
+  RunInputs& in = job->inputs;
+  in.resume = o.resume;
+  in.stop_after = o.stop_after;
+  in.comm = &comm;
+  TrainOutcome out;
+  out.planned = total_bytes(plan_here(in.config, in.spec, runtime->exec, sharding_of(comm, in.config)));
+  if (first && comm.size() > 1) common.log.line(fmt::format("{} ranks, {} threads each", comm.size(), runtime->pool->threads()));
   OpTimes times;
-  if (o.profile) runtime.exec.trace = &times;
-  const RunResult r = train_run(job->inputs, runtime.exec, common.log);
-  if (o.profile) print_profile(times, r.seconds, common);
+  if (o.profile && first) runtime->exec.trace = &times;
+  out.run = train_run(in, runtime->exec, first ? common.log : silent);
+  if (o.profile && first) print_profile(times, out.run.seconds, common);
+  return out;
+}
+
+void print_outcome(const TrainOptions& o, const TrainOutcome& out, Common& common) {
+  const RunResult& r = out.run;
   std::string text = fmt::format("{} steps, train loss {:.4f}", r.steps, r.train_loss);
   if (r.validated) text += fmt::format(", validation loss {:.4f}", r.val_loss);
   text += fmt::format(", {:.0f} tokens/s", r.tokens_per_second);
   if (r.seconds == 0) text = fmt::format("all {} steps were done already", r.steps);
   text += fmt::format("\nmodel: {}", (r.checkpoint / "model").string());
   Json result = result_json(o.run, r);
-  result["planned_bytes"] = planned;
+  result["planned_bytes"] = out.planned;
   result["peak_rss"] = peak_resident_bytes();
   print_result(common, result, text);
-  if (!r.interrupted) return 0;
-  common.log.line(fmt::format("stopped after step {}: continue with --resume", r.steps));
-  return static_cast<int>(Code::interrupted);
+  if (r.interrupted) common.log.line(fmt::format("stopped after step {}: continue with --resume", r.steps));
+}
+
+int train(TrainOptions& o, Common& common) {
+  check(!o.run.empty() || o.plan, Code::usage, "[train] name the run's folder with --run");
+  check(o.stop_after >= 0, Code::usage, "[train] --stop-after ", o.stop_after, ": must not be negative");
+  resolve(o);
+  o.resolved = fields_of(o.config).write();
+  if (o.plan) {
+    Runtime runtime(common);
+    return print_plan(*make_training_job(o.config, o.resolved, o.run, common), runtime, common);
+  }
+  const LaunchEnv env = read_launch_env();
+  const bool threads = engine_for(env, o.world) == "threads";
+  std::atomic<bool> stopped{false};
+  run_world(env, o.world, [&](Comm& comm) {
+    const TrainOutcome out = train_rank(comm, o, common, threads ? o.world.ranks : std::max(1, env.local_world));
+    if (out.run.interrupted) stopped = true;
+    if (comm.rank() == 0) print_outcome(o, out, common);
+  });
+  return stopped ? static_cast<int>(Code::interrupted) : 0;
 }
 
 }  // namespace
@@ -107,9 +165,15 @@ void add_train(CLI::App& app, Common& common) {
   app.add_flag("--plan", o->plan, "print the memory a step needs and stop");
   app.add_flag("--profile", o->profile, "print the time spent in each kind of op");
   app.add_option("--stop-after", o->stop_after, "save and stop after this many steps, as SIGINT would");
+  app.add_option("--ranks", o->world.ranks, "ranks that share the run: so many in this process, unless a launcher started them")
+      ->check(at_least(1));
+  app.add_option("--comm", o->world.engine, "engine between ranks; auto: as this process was started")
+      ->check(CLI::IsMember({"auto", "threads", "tcp", "mpi"}));
+  app.add_option("--comm-timeout", o->world.timeout, "seconds to wait for a rank's message before giving up");
   o->flags = std::make_unique<ConfigFlags>(app, common, fields_of(o->config));
   examples(app, {"llmctl train train.json --run runs/first", "llmctl train --run runs/first --resume",
-                 "llmctl train train.json --run runs/big --optimizer.learning_rate 3e-4 --set batch.units=16"});
+                 "llmctl train train.json --run runs/big --optimizer.learning_rate 3e-4 --set batch.units=16",
+                 "mpirun -n 4 llmctl train train.json --run runs/shared --parallel.zero 1"});
   on_run(app, common, [o, &common] { return train(*o, common); });
 }
 

@@ -187,13 +187,14 @@ int64_t total_bytes(const std::vector<MemoryLine>& lines) {
 int64_t resident_bytes() { return status_line("VmRSS"); }
 int64_t peak_resident_bytes() { return status_line("VmHWM"); }
 
-std::vector<MemoryLine> plan_here(const TrainConfig& config, const ModelSpec& spec, const kn::Exec& exec) {
+std::vector<MemoryLine> plan_here(const TrainConfig& config, const ModelSpec& spec, const kn::Exec& exec,
+                                  const Sharding& sharding) {
   // What a step touches of the program beyond what is resident now (measured, x86-64), and of each
   // thread's stack: the sums and packed operands of a product's task (kernels/gemm.cpp).
   constexpr int64_t kCodeToCome = 2 << 20, kTaskStack = 640 << 10;
   std::vector<MemoryLine> lines = {{"process", resident_bytes() + kCodeToCome},
                                    {"stacks", exec.pool->threads() * kTaskStack}};
-  Trainer trainer(config, spec, exec);
+  Trainer trainer(config, spec, exec, sharding);
   for (const MemoryLine& line : trainer.plan()) lines.push_back({line.what, mapped_bytes(line.bytes)});
   if (!config.data.validation.empty())
     lines.push_back({"validation", validation_bytes(trainer.model(), config.unit.sequences * config.unit.seq_len, exec)});

@@ -39,7 +39,8 @@ int64_t peak_resident_bytes();
 
 // A run on this machine: the process as it stands now and its stacks, the trainer's arenas, the validation pass when
 // the config has one, and the buffer through which a checkpoint is written.
-std::vector<MemoryLine> plan_here(const TrainConfig& config, const ModelSpec& spec, const kn::Exec& exec);
+std::vector<MemoryLine> plan_here(const TrainConfig& config, const ModelSpec& spec, const kn::Exec& exec,
+                                  const Sharding& sharding = {});
 
 // Empty, or why the layout cannot run this model (NUMERICS rule 3: tp divides the leaves and every
 // leaf holds a multiple of 32 columns).

@@ -69,10 +69,6 @@ void write_run_json(const RunInputs& in, const Model& model) {
   write_file(in.folder / "run.json", run.dump(2) + "\n", true);
 }
 
-Sharding sharding_of(Comm& comm, const TrainConfig& config) {
-  return {comm.rank(), comm.size(), static_cast<int>(config.parallel.zero), &comm};
-}
-
 class Run {
  public:
   Run(const RunInputs& in, const kn::Exec& exec, Log& log)
@@ -244,6 +240,10 @@ class Run {
 };
 
 }  // namespace
+
+Sharding sharding_of(Comm& comm, const TrainConfig& config) {
+  return {comm.rank(), comm.size(), static_cast<int>(config.parallel.zero), &comm};
+}
 
 RunResult train_run(const RunInputs& inputs, const kn::Exec& exec, Log& log) { return Run(inputs, exec, log).go(); }
 

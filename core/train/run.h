@@ -40,6 +40,9 @@ struct RunResult {
   fs::path checkpoint;
 };
 
+// How the ranks of a run share its state (parallel.zero).
+Sharding sharding_of(Comm& comm, const TrainConfig& config);
+
 // Trains to config.schedule.steps. A SIGINT or SIGTERM at any rank saves a checkpoint after the current
 // step and sets `interrupted`. Error{usage} when the folder holds a run and neither resume nor overwrite
 // was asked for. The first rank writes the run's files and `log`.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/basic.h"
 #include "kernels/math.h"
 
 namespace llmctl {
@@ -30,6 +31,16 @@ Recompute recompute_of(const TrainConfig& config) {
                             : Recompute::none;
 }
 
+// A unit's routing decides the losses of all its tokens, and a part of an expert's gradients is one chain.
+void check_experts(const TrainConfig& config) {
+  const int64_t part = config.moe.units_per_part;
+  check(config.parallel.sequences_per_pass == 0, Code::unsupported,
+        "[train] parallel.sequences_per_pass: a unit of a model with experts passes whole");
+  check(config.batch.units % part == 0 && config.parallel.units_per_pass % part == 0, Code::input, "[train] ",
+        config.batch.units, " units in passes of ", config.parallel.units_per_pass,
+        " do not divide into moe.units_per_part ", part);
+}
+
 }  // namespace
 
 Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec)
@@ -48,6 +59,7 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
                                                     config.unit.sequences % config.parallel.sequences_per_pass == 0),
         Code::input, "[train] parallel.sequences_per_pass divides the sequences of a step's only unit in fixed point: ",
         config.batch.units, " units of ", config.unit.sequences, " in passes of ", config.parallel.sequences_per_pass);
+  if (model_->spec().config.moe.experts > 0) check_experts(config);
   check_schedule(config.schedule);
   place_batch();
   optimizer_ = std::make_unique<Optimizer>(model_->parameters(), optimizer_arena_, config.numerics.digest);
@@ -68,7 +80,7 @@ void Trainer::place_batch() {
 
 int64_t Trainer::piece_tokens() const {
   const UnitConfig& unit = config_.unit;
-  if (grad_kind(config_) != GradKind::one_part) return unit_tokens() * config_.parallel.units_per_pass;
+  if (grad_kind(config_) != GradKind::one_part || model_->spec().config.moe.experts > 0) return unit_tokens() * config_.parallel.units_per_pass;
   if (config_.parallel.sequences_per_pass > 0) return config_.parallel.sequences_per_pass * unit.seq_len;
   constexpr int64_t kTokens = 1024;  // products of so many rows are as fast as larger ones
   int64_t sequences = std::clamp<int64_t>(kTokens / unit.seq_len, 1, unit.sequences);
@@ -118,6 +130,7 @@ void Trainer::pass(int64_t units, std::vector<double>& unit_losses, const kn::Ex
   const int64_t pieces = builder_->pieces();
   for (int64_t u = 0; u < units; ++u)
     ctx.parts.push_back({u * unit_tokens(), pieces > 1 ? piece_tokens() : unit_tokens()});
+  prepare_routing(ctx);
   const int64_t tokens = units * unit_tokens();
   const View loss = step_arena_.take(DType::f32, {tokens});
   const View dx = step_arena_.take(model_->spec().compute, {tokens, model_->spec().config.hidden});
@@ -136,12 +149,40 @@ void Trainer::pass(int64_t units, std::vector<double>& unit_losses, const kn::Ex
     for (int64_t i = 0; i < unit_tokens(); ++i) sum += static_cast<double>(l[u * unit_tokens() + i]);
     unit_losses.push_back(sum);
   }
+  finish_routing(ctx);
+}
+
+void Trainer::prepare_routing(Ctx& ctx) {
+  const MoeConfig& moe = model_->spec().config.moe;
+  if (moe.experts == 0) return;
+  ctx.parts_per_expert_part = config_.moe.units_per_part;
+  ctx.router_stats = step_arena_.take(DType::i64, {static_cast<int64_t>(ctx.parts.size()), 2 * moe.experts + 1});
+  ctx.run(kn::Clear{.x = ctx.router_stats});
+  const int32_t* targets = builder_->targets().as<int32_t>();
+  for (const RowRange& unit : ctx.parts) {
+    const int64_t n = ctx.exec.plan ? 1
+                                    : std::count_if(targets + unit.begin, targets + unit.begin + unit.count,
+                                                    [](int32_t t) { return t >= 0; });
+    ctx.part_weight.push_back(static_cast<double>(n) * kn::math::power_of_two64(-scale_exponent()));
+  }
+}
+
+void Trainer::finish_routing(const Ctx& ctx) {
+  const DecoderConfig& c = model_->spec().config;
+  for (size_t u = 0; u < ctx.part_weight.size(); ++u) {
+    const int64_t* stats = ctx.router_stats.as<int64_t>() + static_cast<int64_t>(u) * ctx.router_stats.cols();
+    const RouterLosses losses = router_losses(c.moe, c.layers, stats, unit_tokens());
+    const double targets = ctx.part_weight[u] * kn::math::power_of_two64(scale_exponent());
+    balance_losses_.push_back(targets * losses.balance);
+    z_losses_.push_back(targets * losses.z);
+  }
 }
 
 double Trainer::accumulate(const BatchSource& source, int64_t step, StepResult& result) {
   result.step = step;
   optimizer_->clear_gradients(exec_);
   std::vector<double> losses;
+  balance_losses_.clear(), z_losses_.clear();
   Batch b;
   const int64_t per_pass = config_.parallel.units_per_pass;
   for (int64_t first = 0; first < config_.batch.units; first += per_pass) {
@@ -169,6 +210,10 @@ double Trainer::accumulate(const BatchSource& source, int64_t step, StepResult& 
   }
   check(result.targets > 0, Code::input, "[train] step ", step, " has no target: every row is one token of a document");
   result.loss = tree_sum(losses.data(), static_cast<int64_t>(losses.size())) / static_cast<double>(result.targets);
+  const auto mean = [&](const std::vector<double>& of) {
+    return tree_sum(of.data(), static_cast<int64_t>(of.size())) / static_cast<double>(result.targets);
+  };
+  result.router = {mean(balance_losses_), mean(z_losses_)};
   return kn::math::power_of_two64(scale_exponent()) / static_cast<double>(result.targets);
 }
 

@@ -18,6 +18,9 @@ struct StepResult {
   double loss = 0;  // mean over the step's targets, nats
   int64_t tokens = 0, targets = 0;
   double grad_norm = 0, learning_rate = 0;
+  // Of a mixture of experts: means over units of core/nn/moe.h's losses, each unit weighing as many as its
+  // targets. What is minimised is loss + router_aux_loss_coef balance + router_z_loss_coef z.
+  RouterLosses router;
   Digest batch, gradient, weights;  // sums over tensors
   std::vector<TensorDigest> tensors;
 };
@@ -55,6 +58,9 @@ class Trainer {
   void piece(Ctx& ctx, const TokenBatch& batch, const View& targets, const View& loss, const View& dx);
   int64_t unit_tokens() const { return config_.unit.sequences * config_.unit.seq_len; }
   int64_t piece_tokens() const;
+  // What the losses of routers need in a pass, and what they come to.
+  void prepare_routing(Ctx& ctx);
+  void finish_routing(const Ctx& ctx);
   // 2^k near the tokens of a unit: backward carries losses times 2^-k.
   int scale_exponent() const;
 
@@ -64,6 +70,7 @@ class Trainer {
   Arena batch_arena_, step_arena_, optimizer_arena_;
   std::unique_ptr<BatchBuilder> builder_;
   std::unique_ptr<Optimizer> optimizer_;
+  std::vector<double> balance_losses_, z_losses_;  // of the step's units, times their targets
 };
 
 }  // namespace llmctl

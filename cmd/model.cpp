@@ -68,6 +68,12 @@ Stored stored_of(const TensorStore* store, const ModelSpec& spec, const Weight& 
 
 Json config_summary(const ModelSpec& spec) {
   const DecoderConfig& c = spec.config;
+  Json leaves = {{"attention", c.leaves_attention}, {"mlp", c.leaves_mlp}, {"vocab", c.leaves_vocab}};
+  if (c.moe.experts > 0) leaves["experts"] = c.moe.leaves;
+  Json experts = nullptr;
+  if (c.moe.experts > 0)
+    experts = {{"count", c.moe.experts}, {"per_token", c.moe.per_token}, {"width", c.moe.width},
+               {"layers", c.moe.layers_of(c.layers)}};
   return {{"architecture", spec.architecture->name},
           {"layers", c.layers},
           {"hidden", c.hidden},
@@ -79,7 +85,8 @@ Json config_summary(const ModelSpec& spec) {
           {"context", c.positions},
           {"tied", c.tied},
           {"compute_dtype", kn::name_of(spec.compute)},
-          {"leaves", {{"attention", c.leaves_attention}, {"mlp", c.leaves_mlp}, {"vocab", c.leaves_vocab}}},
+          {"experts", experts},
+          {"leaves", leaves},
           {"kv_bytes_per_token", 2 * c.layers * c.kv_width() * size_of(spec.compute)}};
 }
 

@@ -5,6 +5,7 @@
 
 #include "kernels/gemm_amx.h"
 #include "kernels/gemm_block.h"
+#include "kernels/gemm_grouped.h"
 
 namespace llmctl::kn {
 
@@ -50,6 +51,21 @@ void Gemm::check() const {
   check(!accumulate || (y.dtype == DType::f32 && !bias && !residual), Code::bug,
         "[gemm] accumulate wants f32 y and neither bias nor residual, y is ", name_of(y.dtype));
   check_leaves(*this, k);
+}
+
+Gemm GroupedGemm::part(int64_t e, int64_t begin, int64_t end) const {
+  const auto rows = [&](const View& v) {
+    return View(v.as<char>() + begin * v.cols() * size_of(v.dtype), v.dtype, {end - begin, v.cols()});
+  };
+  return {.x = rows(x), .w = w[e], .y = rows(y), .n = n, .leaves = leaves, .bias = {}, .residual = {}, .order = order};
+}
+
+void GroupedGemm::check() const {
+  const int64_t parts = starts.size() - 1;
+  llmctl::check(starts.dtype == DType::i32 && parts >= 1 && parts <= kMaxGroups, Code::bug, "[gemm_grouped] starts has ",
+                starts.size(), " elements of ", name_of(starts.dtype), ", want 2 to ", kMaxGroups + 1, " of i32");
+  llmctl::check(x.rows() == y.rows(), Code::bug, "[gemm_grouped] x has ", x.rows(), " rows and y ", y.rows());
+  for (int64_t e = 0; e < parts; ++e) part(e, 0, x.rows()).check();
 }
 #endif
 
@@ -109,12 +125,10 @@ void run_task(const Gemm& g, const Window& at) {
   finish(g, at, acc, at.panels * 16);
 }
 
-template <class T, class W>
-void run_gemm(const Gemm& g, const Exec& ex) {
+Tasks tasks_of(const Gemm& g, int64_t threads) {
   const int64_t m = g.x.rows(), panels = (g.n + 15) / 16;
   const int64_t most = m < kFew ? kWide[1] : g.leaves.count > 1 ? kTaskPanelsLeaves : kTaskPanels;
-  const Tasks tasks(m, panels, g.x.cols(), kBlockRows, most, 1, ex);
-  parallel_for(ex, tasks.count, [&](int64_t i) { run_task<T, W>(g, tasks.at(i, m, panels)); });
+  return Tasks(m, panels, g.x.cols(), kBlockRows, most, 1, threads);
 }
 
 #if KN_ISA == 3
@@ -180,23 +194,52 @@ void tiles_task(const Gemm& g, const Window& at) {
   }
 }
 
-void run_tiles(const Gemm& g, const Exec& ex) {
+Tasks tiles_of(const Gemm& g, int64_t threads) {
   const int64_t m = g.x.rows(), k = g.x.cols(), panels = (g.n + 15) / 16;
   const int64_t high = k > kDeep || k * kTilesRows * 2 <= kLeftBytes ? kTilesRows : kTilesRows / 2;
   const int64_t most = k <= kDeep ? kTaskPanels : kTilesPanels;
-  const Tasks tasks(m, panels, k, high, most, kBlockSide, ex);
-  parallel_for(ex, tasks.count, [&](int64_t i) { tiles_task(g, tasks.at(i, m, panels)); });
+  return Tasks(m, panels, k, high, most, kBlockSide, threads);
 }
 #endif
+
+// How an operand's kind is cut into tasks, and what one does.
+struct Method {
+  Tasks (*tasks)(const Gemm& g, int64_t threads);
+  void (*run)(const Gemm& g, const Window& at);
+};
+
+Method method_of(const View& x, [[maybe_unused]] Bf16Order order, [[maybe_unused]] const Exec& ex) {
+  if (x.dtype == DType::f32) return {tasks_of, run_task<float, float>};
+#if KN_ISA == 3
+  if (order == Bf16Order::amx32 && ex.isa == Isa::amx) return {tiles_of, tiles_task};
+#endif
+  return {tasks_of, run_task<bf16_t, Pair>};
+}
 
 }  // namespace
 
 void launch(KN_CPU, const Gemm& g, const Exec& ex) {
-#if KN_ISA == 3
-  const bool blocks = g.x.dtype == DType::bf16 && g.order == Bf16Order::amx32;
-  if (blocks && ex.isa == Isa::amx) return run_tiles(g, ex);
-#endif
-  g.x.dtype == DType::f32 ? run_gemm<float, float>(g, ex) : run_gemm<bf16_t, Pair>(g, ex);
+  const Method method = method_of(g.x, g.order, ex);
+  const Tasks tasks = method.tasks(g, ex.pool->threads());
+  parallel_for(ex, tasks.count, [&](int64_t i) { method.run(g, tasks.at(i, g.x.rows(), (g.n + 15) / 16)); });
+}
+
+// The tasks of all parts side by side: parts of few rows keep the threads busy together.
+void launch(KN_CPU, const GroupedGemm& g, const Exec& ex) {
+  const Method method = method_of(g.x, g.order, ex);
+  const int32_t* starts = g.starts.as<int32_t>();
+  const int64_t parts = g.starts.size() - 1, panels = (g.n + 15) / 16;
+  int64_t busy = 0, first[kMaxGroups + 1] = {};  // of each part: its first task
+  for (int64_t e = 0; e < parts; ++e) busy += starts[e] < starts[e + 1];
+  const int64_t threads = busy ? (ex.pool->threads() + busy - 1) / busy : 1;
+  for (int64_t e = 0; e < parts; ++e)
+    first[e + 1] = first[e] + (starts[e] < starts[e + 1] ? method.tasks(g.part(e, starts[e], starts[e + 1]), threads).count : 0);
+  parallel_for(ex, first[parts], [&](int64_t i) {
+    int64_t e = 0, end = parts;  // the last part whose tasks do not begin behind i, and has some
+    while (end - e > 1) (first[(e + end) / 2] <= i ? e : end) = (e + end) / 2;
+    const Gemm part = g.part(e, starts[e], starts[e + 1]);
+    method.run(part, method.tasks(part, threads).at(i - first[e], part.x.rows(), panels));
+  });
 }
 
 }  // namespace llmctl::kn

@@ -157,7 +157,7 @@ void run_dw(const GemmDw& g, const Exec& ex) {
   pack_panels<T>(g, ex, g.x, x, stride);
   const bool own = packs_left(steps);
   if (!own) pack_panels<T>(g, ex, g.dy, dy, stride);
-  const Tasks tasks(rows, panels, g.dy.rows(), kBlockRows, kTaskPanels, 16, ex);
+  const Tasks tasks(rows, panels, g.dy.rows(), kBlockRows, kTaskPanels, 16, ex.pool->threads());
   parallel_for(ex, tasks.count, [&](int64_t i) {
     alignas(64) float acc[kBlockRows * kTaskPanels * 16];
     alignas(64) W scratch[kLeftWords + 16];

@@ -3,7 +3,6 @@
 // shape and threads; they never change a bit. Internal to kernels/.
 #pragma once
 
-#include "kernels/exec.h"
 #include "kernels/gemm_tile.h"
 
 namespace llmctl::kn {
@@ -20,10 +19,9 @@ struct Window {  // of the product's rows and panels
 struct Tasks {
   int64_t height, width, across, count;
 
-  Tasks(int64_t rows, int64_t panels, int64_t k, int64_t most_rows, int64_t most_panels, int64_t unit, const Exec& ex) {
+  Tasks(int64_t rows, int64_t panels, int64_t k, int64_t most_rows, int64_t most_panels, int64_t unit, int64_t threads) {
     const int64_t down = (rows + most_rows - 1) / most_rows, even = (rows + down - 1) / down;
     height = (even + unit - 1) / unit * unit;
-    const int64_t threads = ex.pool->threads();
     const auto too_few = [&](int64_t w) {
       const int64_t tasks = down * ((panels + w - 1) / w);
       const bool large = height * w * 16 * k > kLargeTask;

@@ -3,7 +3,7 @@
 // blocks of columns, so that each column is one chain over tokens.
 #include "kernels/norm.h"
 
-#include "kernels/rows.h"
+#include "kernels/norm_rows.h"
 #include "kernels/simd.h"
 
 namespace llmctl::kn {
@@ -33,40 +33,6 @@ void RmsNormBwd::check() const {
 namespace {
 
 constexpr int64_t kColumnBlock = 64;
-
-template <class X, class W, class Y>
-float normalize_row(const X* x, const W* w, Y* y, int64_t d, float eps) {
-  F32 squares = zero();
-  for_lanes(d, [&](int64_t i, int64_t n) {
-    const F32 v = load_row(x + i, n);
-    squares = fma(v, v, squares);
-  });
-  const float mean = sum16(squares) / static_cast<float>(d);
-  const float rstd = 1.0f / math::sqrt(mean + eps);
-  const F32 scale = set1(rstd);
-  for_lanes(d, [&](int64_t i, int64_t n) {
-    store_row(y + i, mul(mul(load_row(x + i, n), scale), load_row(w + i, n)), n);
-  });
-  return rstd;
-}
-
-// dx = fma(rstd, dy w - xhat c, dresidual), c = mean(dy w xhat).
-template <class G, class X, class W, class D>
-void backward_row(const G* dy, const X* x, const W* w, float rstd, const D* residual, D* dx, int64_t d) {
-  const F32 scale = set1(rstd);
-  F32 dots = zero();
-  for_lanes(d, [&](int64_t i, int64_t n) {
-    const F32 g = mul(load_row(dy + i, n), load_row(w + i, n));
-    dots = fma(g, mul(load_row(x + i, n), scale), dots);
-  });
-  const F32 c = set1(sum16(dots) / static_cast<float>(d));
-  for_lanes(d, [&](int64_t i, int64_t n) {
-    const F32 g = mul(load_row(dy + i, n), load_row(w + i, n));
-    const F32 t = sub(g, mul(mul(load_row(x + i, n), scale), c));
-    const F32 r = residual ? load_row(residual + i, n) : zero();
-    store_row(dx + i, fma(scale, t, r), n);
-  });
-}
 
 template <class G, class X, class D>
 void weight_gradient(const RmsNormBwd& a, const G* dy, const X* x, D* grad, const Exec& ex) {

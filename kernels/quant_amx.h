@@ -230,7 +230,7 @@ inline void run_quant_tiles(const QuantGemm& g, const Exec& ex) {
   const Groups groups = groups_of(g.q.cols(), g.group, g.bits);
   const int64_t m = g.q.rows(), panels = (g.n + 15) / 16;
   const int64_t per = groups.group < kChunkColumns ? kChunkColumns / groups.group : 1;
-  const Tasks tasks(m, panels, groups.k, kQuantTileRows, kQuantTilePanels, kBlockSide, ex);
+  const Tasks tasks(m, panels, groups.k, kQuantTileRows, kQuantTilePanels, kBlockSide, ex.pool->threads());
   parallel_for(ex, tasks.count, [&](int64_t i) {
     alignas(64) float acc[kQuantTileRows * kQuantTilePanels * 16];
     alignas(64) int8_t tails[kQuantTileRows * kMostTail];

@@ -28,6 +28,9 @@ const Architecture& architecture_of(const Json& hf, const std::string& who);
 
 Architecture llama_architecture();
 Architecture gpt2_architecture();
+Architecture mixtral_architecture();
+Architecture qwen3_architecture();
+Architecture qwen3_moe_architecture();
 
 // Typed reads of config.json: required, or with a default when absent or null.
 int64_t config_int(const Json& hf, const char* key, const std::string& who, int64_t low, int64_t high);

@@ -32,7 +32,7 @@ struct ModelSpec {
 // are stored as bf16, else f32. Error{input|unsupported}.
 ModelSpec read_model_spec(const fs::path& folder);
 // From the fields of a config.json (the "model" object of a training config). Leaves follow
-// "llmctl".leaves {attention, mlp, vocab} or NUMERICS rule 3's default.
+// "llmctl".leaves {attention, mlp, experts, vocab} or NUMERICS rule 3's default.
 ModelSpec make_model_spec(const Json& hf, DType compute, const std::string& who);
 
 class Model {

@@ -26,6 +26,7 @@ void read_own(const Json& hf, ModelSpec& s, const std::string& who) {
   c.leaves_attention = leaves_field(own, "attention", c.attention_width(), who);
   c.leaves_mlp = leaves_field(own, "mlp", c.intermediate, who);
   c.leaves_vocab = leaves_field(own, "vocab", c.vocab, who);
+  if (c.moe.experts > 0) c.moe.leaves = leaves_field(own, "experts", c.moe.width, who);
   const std::string order = config_string_or(own, "bf16_order", "pair", who + ": llmctl");
   check(order == "pair" || order == "amx32", Code::unsupported, who, ": llmctl.bf16_order ", order,
         " is not offered: pair or amx32");
@@ -108,6 +109,7 @@ ModelSpec make_model_spec(const Json& hf, DType compute, const std::string& who)
                      {{"attention", s.config.leaves_attention},
                       {"mlp", s.config.leaves_mlp},
                       {"vocab", s.config.leaves_vocab}}}};
+  if (s.config.moe.experts > 0) s.hf["llmctl"]["leaves"]["experts"] = s.config.moe.leaves;
   return s;
 }
 

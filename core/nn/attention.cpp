@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "kernels/head_norm.h"
+
 namespace llmctl {
 
 float Attention::scale() const { return 1.0f / std::sqrt(static_cast<float>(head_dim)); }
@@ -12,6 +14,10 @@ AttentionSaved Attention::take_saved(Arena& arena, DType dtype, int64_t tokens, 
   s.qkv = arena.take(dtype, {tokens, heads + 2 * kv_heads, head_dim});
   s.out = arena.take(dtype, {tokens, heads, head_dim});
   if (training) s.lse = arena.take(DType::f32, {tokens, heads});
+  if (training && norms.query) {
+    s.raw = arena.take(dtype, {tokens, heads + 2 * kv_heads, head_dim});
+    s.rstd = arena.take(DType::f32, {tokens, heads + kv_heads});
+  }
   return s;
 }
 
@@ -38,10 +44,36 @@ void Attention::attend(Ctx& ctx, const TokenBatch& batch, const AttentionGroup& 
                       .order = qkv.weight->spec.order});
 }
 
+void Attention::norm_heads(Ctx& ctx, const View& raw, const AttentionSaved& saved) const {
+  ctx.run(kn::HeadNormFwd{.x = raw, .w_query = norms.query->rows, .w_key = norms.key->rows, .heads = heads,
+                          .kv_heads = kv_heads, .y = saved.qkv, .rstd = saved.rstd, .eps = norms.eps});
+}
+
+void Attention::norm_heads_backward(Ctx& ctx, const AttentionSaved& saved, const View& dqkv) const {
+  const int64_t all = heads + 2 * kv_heads, normed = heads + kv_heads;
+  for (const RowRange& part : ctx.parts) {
+    const auto tokens_of = [&](const View& v, int64_t width) {
+      return rows_of(reshaped(v, {v.dim[0], width}), part.begin, part.count);
+    };
+    const auto heads_of = [&](const View& v) {
+      return reshaped(tokens_of(v, all * head_dim), {part.count, all, head_dim});
+    };
+    ctx.run(kn::HeadNormBwd{.dy = heads_of(dqkv), .x = heads_of(saved.raw), .w_query = norms.query->rows,
+                            .w_key = norms.key->rows, .rstd = tokens_of(saved.rstd, normed), .heads = heads,
+                            .kv_heads = kv_heads, .dx = heads_of(dqkv), .grad_query = norms.query->grad,
+                            .grad_key = norms.key->grad, .parts = ctx.parts_in_step,
+                            .overflow_query = norms.query->overflow, .overflow_key = norms.key->overflow,
+                            .chain_query = norms.query->chain, .chain_key = norms.key->chain,
+                            .resume = ctx.resume, .pause = ctx.pause});
+  }
+}
+
 void Attention::forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, int64_t layer, const View& h,
                         const View& residual, const View& y, const AttentionSaved& saved) const {
   const int64_t t = batch.tokens;
-  qkv.forward(ctx, h, reshaped(saved.qkv, {t, (heads + 2 * kv_heads) * head_dim}));
+  const View raw = saved.raw ? saved.raw : saved.qkv;
+  qkv.forward(ctx, h, reshaped(raw, {t, (heads + 2 * kv_heads) * head_dim}));
+  if (norms.query) norm_heads(ctx, raw, saved);
   if (rope.cos)
     ctx.run(kn::Rope{.x = saved.qkv, .y = saved.qkv, .positions = batch.positions, .cos = rope.cos,
                      .sin = rope.sin, .rotated = heads + kv_heads});
@@ -86,6 +118,7 @@ void Attention::backward(Ctx& ctx, const TokenBatch& batch, const RopeTables& ro
   if (rope.cos)
     ctx.run(kn::Rope{.x = dqkv, .y = dqkv, .positions = batch.positions, .cos = rope.cos, .sin = rope.sin,
                      .rotated = heads + kv_heads, .inverse = true});
+  if (norms.query) norm_heads_backward(ctx, saved, dqkv);
   qkv.backward_input(ctx, reshaped(dqkv, {t, width}), dh);
   qkv.backward_weight(ctx, reshaped(dqkv, {t, width}), h);
 }

@@ -18,7 +18,7 @@ BlockSaved Block::take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t 
     s.norm2 = norm2.take_saved(arena, tokens);
   }
   s.attention = attention.take_saved(arena, dtype, tokens, training);
-  s.mlp = mlp.take_saved(arena, dtype, tokens);
+  s.mlp = std::visit([&](const auto& m) { return m.take_saved(arena, dtype, tokens); }, mlp);
   return s;
 }
 
@@ -28,7 +28,7 @@ void Block::take_norms(Arena& arena, DType dtype, int64_t tokens, int64_t hidden
 }
 
 void Block::take_activation(Arena& arena, DType dtype, int64_t tokens, BlockSaved& s) const {
-  s.mlp.act = arena.take(dtype, {tokens, mlp.width});
+  std::visit([&](const auto& m) { m.take_activation(arena, dtype, tokens, s.mlp); }, mlp);
 }
 
 void Block::forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, int64_t layer, const View& x,
@@ -36,14 +36,14 @@ void Block::forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, i
   norm1.forward(ctx, x, s.h1, s.norm1);
   attention.forward(ctx, batch, rope, layer, s.h1, x, s.mid, s.attention);
   norm2.forward(ctx, s.mid, s.h2, s.norm2);
-  mlp.forward(ctx, s.h2, s.mid, y, s.mlp);
+  std::visit([&](const auto& m) { m.forward(ctx, s.h2, s.mid, y, s.mlp); }, mlp);
 }
 
 void Block::backward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, const View& x, const View& dy,
                      const BlockSaved& s, const View& dx) const {
   ArenaFrame frame(ctx.arena);
   const View dh = ctx.arena.take(x.dtype, {x.dim[0], x.cols()});
-  mlp.backward(ctx, s.h2, dy, s.mlp, dh);
+  std::visit([&](const auto& m) { m.backward(ctx, s.h2, dy, s.mlp, dh); }, mlp);
   norm2.backward(ctx, dh, s.mid, s.norm2, dy, dx);
   attention.backward(ctx, batch, rope, s.h1, dx, s.attention, dh);
   norm1.backward(ctx, dh, x, s.norm1, dx, dx);
@@ -55,13 +55,24 @@ Decoder::Decoder(const DecoderConfig& c, Parameters& p) : config_(c), dtype_(p.c
   head_ = c.tied ? embed_ : &p.at("head");
   auto norm = [&](const std::string& name) { return Norm{&p.at(name), p.find(name + ".bias"), c.norm_eps}; };
   auto linear = [&](const std::string& name) { return Linear{&p.at(name), p.find(name + ".bias")}; };
+  auto moe = [&](const std::string& base) {
+    Moe m{linear(base + "router"), {}, c.moe.width, c.moe.per_token, c.moe.renormalise,
+          static_cast<double>(c.moe.experts) * c.moe.balance_coef, c.moe.z_coef, c.moe.layers_of(c.layers)};
+    for (int64_t e = 0; e < c.moe.experts; ++e)
+      m.experts.push_back({linear(fmt::format("{}experts.{}.up", base, e)), linear(fmt::format("{}experts.{}.down", base, e))});
+    return m;
+  };
   for (int64_t l = 0; l < c.layers; ++l) {
     const std::string base = fmt::format("blocks.{}.", l);
     Block b;
     b.norm1 = norm(base + "norm1");
     b.norm2 = norm(base + "norm2");
     b.attention = Attention{linear(base + "qkv"), linear(base + "output"), c.heads, c.kv_heads, c.head_dim};
-    b.mlp = Mlp{linear(base + "up"), linear(base + "down"), c.mlp, c.intermediate};
+    if (c.head_norms) b.attention.norms = {&p.at(base + "q_norm"), &p.at(base + "k_norm"), c.norm_eps};
+    if (c.moe.in_layer(l))
+      b.mlp = moe(base);
+    else
+      b.mlp = Mlp{linear(base + "up"), linear(base + "down"), c.mlp, c.intermediate};
     blocks_.push_back(b);
   }
   final_norm_ = norm("final_norm");
@@ -128,6 +139,7 @@ DecoderSaved Decoder::forward_saving(Ctx& ctx, const TokenBatch& batch, Recomput
     block.take_norms(ctx.arena, dtype_, t, d, saved);
     gather_weights(ctx, *block.norm1.weight);
     block.forward(ctx, batch, rope_, l, s.x[static_cast<size_t>(l)], s.x.back(), saved);
+    if (const Moe* moe = std::get_if<Moe>(&block.mlp)) moe->count(ctx, saved.mlp);
     if (recompute != Recompute::none) ctx.arena.release(mark);
     if (recompute != Recompute::block) s.blocks.push_back(saved);
   }
@@ -156,7 +168,7 @@ void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s,
     } else if (recompute != Recompute::none) {
       block.norm1.forward(ctx, x, saved.h1, saved.norm1);
       block.norm2.forward(ctx, saved.mid, saved.h2, saved.norm2);
-      if (activation) block.mlp.activate(ctx, saved.mlp);
+      if (activation) std::visit([&](const auto& m) { m.activate(ctx, saved.mlp); }, block.mlp);
     }
     block.backward(ctx, batch, rope_, x, dx, saved, dx);
     reduce_gradients(ctx, *block.norm1.weight);

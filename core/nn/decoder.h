@@ -3,10 +3,11 @@
 // evaluation and serving. An architecture (core/models) says which options and which names.
 #pragma once
 
+#include <variant>
 #include <vector>
 
 #include "core/nn/attention.h"
-#include "core/nn/mlp.h"
+#include "core/nn/moe.h"
 #include "core/nn/norm.h"
 
 namespace llmctl {
@@ -17,8 +18,10 @@ struct DecoderConfig {
   bool layer_norm = false;  // LayerNorm with biases, else RMSNorm
   float norm_eps = 1e-5f;
   MlpKind mlp = MlpKind::swiglu;
+  MoeConfig moe;
   bool learned_positions = false;
   double rope_theta = 10000.0;
+  bool head_norms = false;  // RMSNorm of query and key heads before the rotation
   bool qkv_bias = false, output_bias = false, mlp_bias = false;
   bool tied = false;  // the head is the embedding
   float init_std = 0.02f;  // of matrices; what joins the residual stream has init_std / sqrt(2 layers)
@@ -46,7 +49,7 @@ struct BlockSaved {
 struct Block {
   Norm norm1, norm2;
   Attention attention;
-  Mlp mlp;
+  std::variant<Mlp, Moe> mlp;
 
   // What takes products to compute again ...
   BlockSaved take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t hidden, bool training) const;
@@ -74,8 +77,8 @@ struct DecoderSaved {
 
 class Decoder {
  public:
-  // Structural names looked up in `parameters`: embed, positions, blocks.N.{norm1,qkv,output,norm2,
-  // up,down}[.bias], final_norm[.bias], head.
+  // Structural names looked up in `parameters`: embed, positions, blocks.N.{norm1,qkv,q_norm,k_norm,output,norm2,
+  // up,down}[.bias], final_norm[.bias], head; of a layer with experts blocks.N.{router,experts.E.up,experts.E.down}.
   Decoder(const DecoderConfig& config, Parameters& parameters);
 
   const DecoderConfig& config() const { return config_; }

@@ -59,26 +59,27 @@ void Linear::backward_input(Ctx& ctx, const View& dy, const View& dx) const {
 }
 
 void Linear::backward_weight(Ctx& ctx, const View& dy, const View& x) const {
-  for (const RowRange& part : ctx.parts) {
-    const View dy_part = rows_of(dy, part.begin, part.count), x_part = rows_of(x, part.begin, part.count);
-    ArenaFrame frame(ctx.arena);
-    const kn::Bf16Order order = weight->spec.order;
-    View work = ctx.arena.bytes(kn::gemm_dw_workspace(dy.dtype, part.count, ctx.seq, dy.cols(), x.cols(), order));
-    kn::GemmDw dw{.dy = dy_part, .x = x_part, .seq = ctx.seq, .chain = weight->chain};
-    dw.resume = ctx.resume;
-    dw.pause = ctx.pause;
-    dw.grad = weight->grad;
-    dw.only = weight->one_part;
-    dw.parts = ctx.parts_in_step;
-    dw.overflow = weight->overflow;
-    dw.work = work;
-    dw.order = order;
-    ctx.run(dw);
-    if (bias)
-      ctx.run(kn::BiasGrad{.dy = dy_part, .grad = bias->grad, .overflow = bias->overflow,
-                           .parts = ctx.parts_in_step, .chain = bias->chain, .resume = ctx.resume,
-                           .pause = ctx.pause});
-  }
+  for (const RowRange& part : ctx.parts)
+    backward_weight(ctx, rows_of(dy, part.begin, part.count), rows_of(x, part.begin, part.count), ctx.seq);
+}
+
+void Linear::backward_weight(Ctx& ctx, const View& dy, const View& x, int64_t seq) const {
+  ArenaFrame frame(ctx.arena);
+  const kn::Bf16Order order = weight->spec.order;
+  View work = ctx.arena.bytes(kn::gemm_dw_workspace(dy.dtype, dy.rows(), seq, dy.cols(), x.cols(), order));
+  kn::GemmDw dw{.dy = dy, .x = x, .seq = seq, .chain = weight->chain};
+  dw.resume = ctx.resume;
+  dw.pause = ctx.pause;
+  dw.grad = weight->grad;
+  dw.only = weight->one_part;
+  dw.parts = ctx.parts_in_step;
+  dw.overflow = weight->overflow;
+  dw.work = work;
+  dw.order = order;
+  ctx.run(dw);
+  if (bias)
+    ctx.run(kn::BiasGrad{.dy = dy, .grad = bias->grad, .overflow = bias->overflow, .parts = ctx.parts_in_step,
+                         .chain = bias->chain, .resume = ctx.resume, .pause = ctx.pause});
 }
 
 }  // namespace llmctl

@@ -30,6 +30,8 @@ struct Linear {
   void backward_input(Ctx& ctx, const View& dy, const View& dx) const;
   // Gradients of weight and bias, a part each of ctx.parts.
   void backward_weight(Ctx& ctx, const View& dy, const View& x) const;
+  // The gradients of one part, whose sequences have `seq` rows.
+  void backward_weight(Ctx& ctx, const View& dy, const View& x, int64_t seq) const;
 };
 
 }  // namespace llmctl

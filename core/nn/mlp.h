@@ -12,6 +12,10 @@ enum class MlpKind : uint8_t { swiglu, gelu_tanh, gelu_erf };
 struct MlpSaved {
   View up;   // (T, 2F) [gate | up] for swiglu, else (T, F)
   View act;  // (T, F)
+  // Of a mixture of experts (core/nn/moe.h), whose T k rows are sorted by expert:
+  View logits, index, weight;  // (T,E) f32, (T,k) i32 and f32: kernels/router.h
+  View starts, token, place;   // i32: kernels/experts.h
+  View out;                    // (T k, D): what the experts make of their rows
 };
 
 struct Mlp {
@@ -21,6 +25,9 @@ struct Mlp {
 
   // Without act, which follows from up.
   MlpSaved take_saved(Arena& arena, DType dtype, int64_t tokens) const;
+  void take_activation(Arena& arena, DType dtype, int64_t tokens, MlpSaved& saved) const {
+    saved.act = arena.take(dtype, {tokens, width});
+  }
   void forward(Ctx& ctx, const View& h, const View& residual, const View& y, const MlpSaved& saved) const;
   // dh from dy; overwrites saved.up with its gradient.
   void backward(Ctx& ctx, const View& h, const View& dy, const MlpSaved& saved, const View& dh) const;

@@ -10,7 +10,7 @@
 namespace llmctl {
 namespace {
 
-bool is_quantisable(const Weight& w) { return w.role == Role::linear && w.name != "head"; }
+bool is_quantisable(const Weight& w) { return w.role == Role::linear && w.quantisable && w.name != "head"; }
 
 std::string module_of(const Param& p) { return p.name.substr(0, p.name.rfind(".weight")); }
 
@@ -47,6 +47,7 @@ class Quantizer {
   }
 
  private:
+  // Nothing for an expert that no token of the calibration text chose.
   const InputMoments* moments_of(const WeightState& w) {
     if (!pass_) return nullptr;
     const std::string block = block_of(w.spec.name);
@@ -57,7 +58,8 @@ class Quantizer {
       moments_ = collect_moments(*pass_, options_.calibration, names, exec_);
       block_ = block;
     }
-    return &moments_.at(w.spec.name);
+    const InputMoments& found = moments_.at(w.spec.name);
+    return found.inputs > 0 ? &found : nullptr;
   }
 
   void quantise(WeightState& w) {
@@ -148,8 +150,10 @@ QuantizeResult quantise_folder(const fs::path& source, Model& model, const fs::p
   const TensorStore store(source);
   const QuantizeResult result = Quantizer(store, model, options, exec).run(out);
   Json config = read_json(source / "config.json");
-  config["quantization_config"] =
-      write_quant_scheme({.bits = options.bits, .group = result.group, .ignore = {"lm_head"}});
+  QuantScheme scheme{.bits = options.bits, .group = result.group, .ignore = {"lm_head"}};
+  for (const WeightState& w : model.parameters().all())
+    if (w.spec.role == Role::linear && !w.spec.quantisable) scheme.ignore.push_back(module_of(w.spec.params[0]));
+  config["quantization_config"] = write_quant_scheme(scheme);
   write_file(out / "config.json", json_text(config, true) + "\n", true);
   copy_other_files(source, out);
   return result;

@@ -107,6 +107,16 @@ struct ParallelConfig {
   }
 };
 
+// Of models with a mixture of experts.
+struct ExpertsConfig {
+  int64_t units_per_part = 1;
+  template <class V>
+  void fields(V& v) {
+    v("units_per_part", units_per_part, "units that make one part of an expert's gradients: more rows for each product")
+        .range(1, 1 << 20);
+  }
+};
+
 struct CheckpointConfig {
   int64_t every = 0, keep = 2;
   template <class V>
@@ -135,6 +145,7 @@ struct TrainConfig {
   ScheduleConfig schedule;
   NumericsConfig numerics;
   ParallelConfig parallel;
+  ExpertsConfig moe;
   CheckpointConfig checkpoint;
   ValidationConfig validation;
   std::string objective = "pretrain";
@@ -150,6 +161,7 @@ struct TrainConfig {
     v.object("schedule", schedule);
     v.object("numerics", numerics);
     v.object("parallel", parallel);
+    v.object("moe", moe);
     v.object("checkpoint", checkpoint);
     v.object("validation", validation);
     v("objective", objective, "what is trained").choices({"pretrain"});

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/train/collect.h"
 #include "kernels/basic.h"
 #include "kernels/math.h"
 #include "kernels/muon.h"
@@ -29,19 +30,19 @@ double tree_sum(const double* values, int64_t n) {
   return tree_sum(values, half) + tree_sum(values + half, n - half);
 }
 
-Optimizer::Optimizer(Parameters& parameters, Arena& arena, bool digest)
+Optimizer::Optimizer(Parameters& parameters, const Table& whole, Arena& arena, bool digest)
     : parameters_(parameters), arena_(arena), digest_(digest) {
-  int64_t total = 0, largest = 0;
-  norm_borders_.assign(static_cast<size_t>(parameters.sharding().ranks) + 1, 0);
+  int64_t tiles = 0, largest = 0;
+  for (const Weight& w : whole)
+    for (const Param& p : w.params) {
+      const auto number = static_cast<int64_t>(places_.size());
+      places_[p.name] = {number, tiles};
+      tiles += w.role == Role::vector ? kn::tiles_of(1, p.rows) : kn::tiles_of(p.rows, p.cols);
+    }
   each_param(parameters, [&](WeightState& w, const Param&, size_t i) {
-    const View whole = w.param_rows(w.grad, i);
-    for (size_t r = 0; r < norm_borders_.size(); ++r)
-      if (const int64_t rows = w.rows_before(w.borders[r], i); rows > 0)
-        norm_borders_[r] = total + (w.spec.role == Role::vector ? tiles_of(whole) : kn::tiles_of(rows, whole.cols()));
-    total += tiles_of(whole);
-    largest = std::max(largest, tiles_of(whole));
+    largest = std::max(largest, tiles_of(w.param_rows(w.grad, i)));
   });
-  norms_ = arena.take(DType::i64, {total});  // f64 by size
+  norms_ = arena.take(DType::i64, {tiles});  // f64 by size
   tile_digests_ = arena.take(DType::i64, {largest, 4});
   digest_out_ = arena.take(DType::i64, {4});
   each_param(parameters, [&](WeightState& w, const Param& p, size_t) {
@@ -57,41 +58,44 @@ void Optimizer::check_overflow(const std::string& where) const {
           " is not finite or too large for fixed point; the weights of the step before are kept");
 }
 
+// Where all keep all, each for an even share of it.
+RowRange Optimizer::answers_for(const WeightState& w, size_t param) const {
+  if (w.second) return {};
+  const auto r = static_cast<size_t>(parameters_.sharding().rank);
+  return w.rows_within(param, {w.borders[r], w.borders[r + 1] - w.borders[r]});
+}
+
 double Optimizer::grad_norm(float scale, int64_t step, const kn::Exec& exec) {
-  const Sharding& s = parameters_.sharding();
-  int64_t at = s.states() ? norm_borders_[static_cast<size_t>(s.rank)] : 0;
-  each_param(parameters_, [&](WeightState& w, const Param&, size_t i) {
-    const View g = w.kept(w.sum, i);
-    const int64_t tiles = tiles_of(g);
-    if (tiles == 0) return;
-    kn::run(kn::GradNorm{.grad = g, .scale = scale, .out = View(norms_.as<int64_t>() + at, DType::i64, {tiles})}, exec);
-    at += tiles;
+  Comm* all = parameters_.sharding().all();
+  const bool shared = all && all->size() > 1;
+  if (shared) kn::run(kn::Clear{.x = norms_}, exec);
+  each_param(parameters_, [&](WeightState& w, const Param& p, size_t i) {
+    const RowRange rows = shared ? answers_for(w, i) : w.kept_rows(i);
+    if (rows.count == 0) return;
+    const View g = w.kept(w.sum, i, rows);
+    const int64_t before = w.spec.role == Role::vector ? 0 : kn::tiles_of(rows.begin, p.cols);
+    kn::run(kn::GradNorm{.grad = g, .scale = scale,
+                         .out = View(norms_.as<int64_t>() + places_.at(p.name).first_tile + before, DType::i64, {tiles_of(g)})},
+            exec);
   });
-  if (s.states()) {
-    std::vector<int64_t> offsets;
-    for (const int64_t tiles : norm_borders_) offsets.push_back(tiles * 8);
-    const std::span<std::byte> all = std::as_writable_bytes(std::span(norms_.as<int64_t>(), static_cast<size_t>(norms_.size())));
-    const auto from = static_cast<size_t>(offsets[static_cast<size_t>(s.rank)]);
-    s.comm->all_gather(all.subspan(from, static_cast<size_t>(at) * 8 - from), all, offsets, CommLabel("gradient norms", step));
-  }
+  if (shared) add_bits(*all, {norms_.as<double>(), static_cast<size_t>(norms_.size())}, CommLabel("gradient norms", step));
   return std::sqrt(tree_sum(norms_.as<double>(), norms_.size()));
 }
 
-// Each rank has digested its rows: sums mod 2^128, of which order does not matter.
+// Digests of parts are sums mod 2^128; all parameters, in the table's order.
 void Optimizer::join_digests(int64_t step, std::vector<TensorDigest>& digests) const {
-  const Sharding& s = parameters_.sharding();
-  if (!s.states() || digests.empty()) return;
-  std::vector<Digest> mine;
-  for (const TensorDigest& d : digests) mine.insert(mine.end(), {d.weights, d.gradient});
-  std::vector<Digest> all(mine.size() * static_cast<size_t>(s.ranks));
-  s.comm->all_gather(bytes_of(std::span(mine)), writable_bytes_of(std::span(all)),
-                     even_offsets(static_cast<int64_t>(all.size() * sizeof(Digest)), s.ranks), CommLabel("digests", step));
-  for (size_t i = 0; i < digests.size(); ++i) {
-    digests[i].weights = digests[i].gradient = {};
-    for (size_t from = 2 * i; from < all.size(); from += mine.size()) {
-      digests[i].weights += all[from];
-      digests[i].gradient += all[from + 1];
-    }
+  Comm* all = parameters_.sharding().all();
+  if (!all || all->size() == 1) return;
+  std::vector<Digest> sums(2 * places_.size());
+  for (const TensorDigest& d : digests) {
+    const auto at = static_cast<size_t>(2 * places_.at(d.name).number);
+    sums[at] = d.weights, sums[at + 1] = d.gradient;
+  }
+  add_digests(*all, sums, CommLabel("digests", step));
+  digests.resize(places_.size());
+  for (const auto& [name, place] : places_) {
+    const auto at = static_cast<size_t>(place.number);
+    digests[at] = {name, sums[2 * at], sums[2 * at + 1]};
   }
 }
 
@@ -164,11 +168,13 @@ UpdateResult Optimizer::update(const TrainConfig& config, int64_t step, double g
   each_param(parameters_, [&](WeightState& w, const Param& p, size_t i) {
     if (digest_) kn::run(kn::Clear{.x = digest_out_}, exec);
     w.muon ? muon(s, w, i, exec) : adamw(s, w, i, exec);
-    if (!digest_ || exec.plan) return;
+    const Sharding& sharding = parameters_.sharding();
+    const bool answers = sharding.states() || sharding.rank == 0;
+    if (!digest_ || exec.plan || w.second || !answers) return;
     const auto* d = digest_out_.as<uint64_t>();
     result.digests.push_back({p.name, {d[0], d[1]}, {d[2], d[3]}});
   });
-  if (!exec.plan) join_digests(step, result.digests);
+  if (digest_ && !exec.plan) join_digests(step, result.digests);
   parameters_.refresh(exec);
   return result;
 }

@@ -2,6 +2,7 @@
 // The end of a step: gradient norm, clipping, AdamW or Muon with the digest, and the new compute copy.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -25,9 +26,9 @@ struct UpdateResult {
 
 class Optimizer {
  public:
-  // Scratch is taken from `arena` (planned with the rest). Each rank updates the rows it owns; norms and
-  // digests are of all, on all ranks (Parameters::sharding).
-  Optimizer(Parameters& parameters, Arena& arena, bool digest);
+  // Scratch is taken from `arena` (planned with the rest). Each rank updates what it keeps; norms and
+  // digests are of the whole model, all stages of it, on all ranks (Parameters::sharding).
+  Optimizer(Parameters& parameters, const Table& whole, Arena& arena, bool digest);
 
   // Error{input} naming the first tensor whose gradient overflowed or was not finite.
   void check_overflow(const std::string& where) const;
@@ -44,13 +45,18 @@ class Optimizer {
   };
   double grad_norm(float scale, int64_t step, const kn::Exec& exec);
   void join_digests(int64_t step, std::vector<TensorDigest>& digests) const;
+  // Whether this rank is the one that says what a row of a weight came to.
+  RowRange answers_for(const WeightState& w, size_t param) const;
   void adamw(const Step& step, WeightState& w, size_t i, const kn::Exec& exec);
   void muon(const Step& step, WeightState& w, size_t i, const kn::Exec& exec);
   Parameters& parameters_;
   Arena& arena_;
   bool digest_;
+  struct Place {
+    int64_t number, first_tile;  // of a parameter, among all
+  };
+  std::map<std::string, Place> places_;
   View norms_;         // f64 tiles of all tensors, as i64
-  std::vector<int64_t> norm_borders_;  // by rank, in tiles
   View tile_digests_;  // i64 (tiles of the largest tensor, 4)
   View digest_out_;    // i64 (4)
 };

@@ -32,6 +32,10 @@ Json json_of(const StepResult& r) {
                {"learning_rate", r.learning_rate},
                {"grad_norm", r.grad_norm},
                {"targets", r.targets}};
+  if (r.router.balance > 0) {
+    line["router_aux_loss"] = r.router.balance;
+    line["router_z_loss"] = r.router.z;
+  }
   Json digest = {{"batch", r.batch.hex()}};
   if (!r.tensors.empty()) {
     digest["gradient"] = r.gradient.hex();

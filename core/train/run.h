@@ -4,9 +4,10 @@
 // metrics.jsonl, one object per step, keys never renamed: step, loss (nats per target), val_loss
 // (when validated after the step), learning_rate, grad_norm (before clipping), tokens (since the
 // start of the run), targets (of the step), seconds, tokens_per_second, of_peak (model FLOPs over the
-// machine's measured peak, 6 per weight and token plus causal attention), digest {batch, gradient,
-// weights} and tensors (per tensor, in the order of run.json's "tensors": the sum of its gradient's
-// and weights' digests).
+// machine's measured peak, 6 per token and weight that it uses plus causal attention), digest {batch,
+// gradient, weights} and tensors (per tensor, in the order of run.json's "tensors": the sum of its
+// gradient's and weights' digests); with a mixture of experts router_aux_loss and router_z_loss (before
+// their coefficients, core/nn/moe.h).
 #pragma once
 
 #include <functional>

@@ -10,8 +10,10 @@ namespace llmctl {
 
 double training_flops_per_token(const DecoderConfig& c, const Table& table, int64_t seq) {
   double weights = 0;
-  for (const Weight& w : table)
-    if (w.multiplies()) weights += static_cast<double>(w.rows() * w.cols());
+  const double chosen = c.moe.experts > 0 ? static_cast<double>(c.moe.per_token) / static_cast<double>(c.moe.experts) : 1;
+  for (const Weight& w : table)  // of experts, those that a token goes to
+    if (w.multiplies())
+      weights += (w.name.find(".experts.") == std::string::npos ? 1 : chosen) * static_cast<double>(w.rows() * w.cols());
   // Scores and their use: 2 products of width heads * head_dim over half the keys, forward and twice
   // backward.
   const double attention = 6.0 * static_cast<double>(c.layers * c.attention_width() * seq);

@@ -7,6 +7,8 @@
 #include <array>
 #include <cmath>
 
+#include "core/train/collect.h"
+#include "kernels/basic.h"
 #include "kernels/math.h"
 
 namespace llmctl {
@@ -26,6 +28,16 @@ Recompute recompute_of(const TrainConfig& config) {
                             : Recompute::none;
 }
 
+// A unit's routing decides the losses of all its tokens, and a part of an expert's gradients is one chain.
+void check_experts(const TrainConfig& config) {
+  const int64_t part = config.moe.units_per_part;
+  check(config.parallel.sequences_per_pass == 0, Code::unsupported,
+        "[train] parallel.sequences_per_pass: a unit of a model with experts passes whole");
+  check(config.batch.units % part == 0 && config.parallel.units_per_pass % part == 0, Code::input, "[train] ",
+        config.batch.units, " units in passes of ", config.parallel.units_per_pass,
+        " do not divide into moe.units_per_part ", part);
+}
+
 }  // namespace
 
 GradKind Trainer::grad_kind() const {
@@ -40,8 +52,9 @@ TrainingMemory Trainer::memory() const {
   return {grad_kind(), update, panels, sharding_};
 }
 
+// Parts of experts' gradients are whole at one rank.
 RowRange Trainer::own_units() const {
-  const std::vector<int64_t> borders = even_offsets(config_.batch.units, sharding_.ranks);
+  const std::vector<int64_t> borders = even_offsets(config_.batch.units, sharding_.ranks, config_.moe.units_per_part);
   const auto r = static_cast<size_t>(sharding_.rank);
   return {borders[r], borders[r + 1] - borders[r]};
 }
@@ -53,8 +66,9 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
       batch_arena_("batch"),
       step_arena_("activations", exec.device),
       optimizer_arena_("optimizer scratch", exec.device) {
-  check(sharding.ranks <= config.batch.units, Code::input, "[train] ", sharding.ranks, " ranks for the ",
-        config.batch.units, " units of a step (batch.units): a rank computes whole units, at least one");
+  check(sharding.ranks <= config.batch.units / config.moe.units_per_part, Code::input, "[train] ", sharding.ranks,
+        " ranks for the ", config.batch.units, " units of a step (batch.units) in parts of ", config.moe.units_per_part,
+        " (moe.units_per_part): a rank computes whole parts, at least one");
   check(!sharding.shared() || config.numerics.accumulate == "fixed", Code::input,
         "[train] numerics.accumulate f32 is bound to the order of one rank: ", sharding.ranks, " ranks want fixed");
   check(config.parallel.sequences_per_pass == 0 || (grad_kind() == GradKind::one_part &&
@@ -62,13 +76,15 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
         Code::input, "[train] parallel.sequences_per_pass divides the sequences of a step's only unit in fixed point: ",
         config.batch.units, " units of ", config.unit.sequences, " in passes of ", config.parallel.sequences_per_pass);
   check_schedule(config.schedule);
+  if (spec.config.moe.experts > 0) check_experts(config);
   model_ = std::make_unique<Model>(std::move(spec), Purpose::training, config.unit.seq_len, exec, memory());
   place_batch();
-  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), optimizer_arena_, config.numerics.digest);
+  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), model_->spec().table(), optimizer_arena_,
+                                           config.numerics.digest);
   kn::Exec dry = exec;
   dry.plan = true;
   builder_->plan(unit_tokens() * units_per_pass());
-  std::vector<double> losses;
+  std::vector<UnitLoss> losses;
   pass(units_per_pass(), losses, dry);
 }
 
@@ -82,7 +98,7 @@ void Trainer::place_batch() {
 
 int64_t Trainer::piece_tokens() const {
   const UnitConfig& unit = config_.unit;
-  if (grad_kind() != GradKind::one_part) return unit_tokens() * units_per_pass();
+  if (grad_kind() != GradKind::one_part || model_->spec().config.moe.experts > 0) return unit_tokens() * units_per_pass();
   if (config_.parallel.sequences_per_pass > 0) return config_.parallel.sequences_per_pass * unit.seq_len;
   constexpr int64_t kTokens = 1024;  // products of so many rows are as fast as larger ones
   int64_t sequences = std::clamp<int64_t>(kTokens / unit.seq_len, 1, unit.sequences);
@@ -103,7 +119,8 @@ void Trainer::allocate() {
   step_arena_.allocate();
   optimizer_arena_.allocate();
   place_batch();
-  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), optimizer_arena_, config_.numerics.digest);
+  optimizer_ = std::make_unique<Optimizer>(model_->parameters(), model_->spec().table(), optimizer_arena_,
+                                           config_.numerics.digest);
 }
 
 int Trainer::scale_exponent() const {
@@ -122,7 +139,7 @@ void Trainer::piece(Ctx& ctx, const TokenBatch& batch, const View& targets, cons
   model_->decoder().backward(ctx, batch, saved, dhidden, recompute, dx);
 }
 
-void Trainer::pass(int64_t units, std::vector<double>& unit_losses, const kn::Exec& exec) {
+void Trainer::pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec& exec) {
   step_arena_.release(0);
   Ctx ctx{.exec = exec, .arena = step_arena_};
   ctx.seq = config_.unit.seq_len;
@@ -133,6 +150,7 @@ void Trainer::pass(int64_t units, std::vector<double>& unit_losses, const kn::Ex
   const int64_t pieces = builder_->pieces();
   for (int64_t u = 0; u < units; ++u)
     ctx.parts.push_back({u * unit_tokens(), pieces > 1 ? piece_tokens() : unit_tokens()});
+  prepare_routing(ctx);
   const int64_t tokens = units * unit_tokens();
   const View loss = step_arena_.take(DType::f32, {tokens});
   const View dx = step_arena_.take(model_->spec().compute, {tokens, model_->spec().config.hidden});
@@ -149,7 +167,35 @@ void Trainer::pass(int64_t units, std::vector<double>& unit_losses, const kn::Ex
   for (int64_t u = 0; u < units; ++u) {
     double sum = 0;  // in token order
     for (int64_t i = 0; i < unit_tokens(); ++i) sum += static_cast<double>(l[u * unit_tokens() + i]);
-    unit_losses.push_back(sum);
+    losses.push_back({sum});
+  }
+  finish_routing(ctx, losses);
+}
+
+void Trainer::prepare_routing(Ctx& ctx) {
+  const MoeConfig& moe = model_->spec().config.moe;
+  if (moe.experts == 0) return;
+  ctx.parts_per_expert_part = config_.moe.units_per_part;
+  ctx.router_stats = step_arena_.take(DType::i64, {static_cast<int64_t>(ctx.parts.size()), 2 * moe.experts + 1});
+  ctx.run(kn::Clear{.x = ctx.router_stats});
+  const int32_t* targets = builder_->targets().as<int32_t>();
+  for (const RowRange& unit : ctx.parts) {
+    const int64_t n = ctx.exec.plan ? 1
+                                    : std::count_if(targets + unit.begin, targets + unit.begin + unit.count,
+                                                    [](int32_t t) { return t >= 0; });
+    ctx.part_weight.push_back(static_cast<double>(n) * kn::math::power_of_two64(-scale_exponent()));
+  }
+}
+
+void Trainer::finish_routing(const Ctx& ctx, std::vector<UnitLoss>& losses) const {
+  const DecoderConfig& c = model_->spec().config;
+  const size_t first = losses.size() - ctx.parts.size();
+  for (size_t u = 0; u < ctx.part_weight.size(); ++u) {
+    const int64_t* stats = ctx.router_stats.as<int64_t>() + static_cast<int64_t>(u) * ctx.router_stats.cols();
+    const RouterLosses router = router_losses(c.moe, c.layers, stats, unit_tokens());
+    const double targets = ctx.part_weight[u] * kn::math::power_of_two64(scale_exponent());
+    losses[first + u].balance = targets * router.balance;
+    losses[first + u].z = targets * router.z;
   }
 }
 
@@ -176,7 +222,7 @@ void Trainer::all(CommLabel label, const std::function<void()>& work) const {
 
 // As many passes as the rank with the most units needs: a rank that has none left is idle in its last.
 void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, StepResult& result,
-                      std::vector<double>& losses) {
+                      std::vector<UnitLoss>& losses) {
   const int64_t per_pass = units_per_pass();
   const CommLabel label("units", step);
   for (int64_t done = 0; done < most_units(); done += per_pass) {
@@ -192,30 +238,22 @@ void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, S
   }
   all(label, [&] {
     for (size_t i = 0; i < losses.size(); ++i)
-      check(std::isfinite(losses[i]), Code::input, "[train] step ", step, ", unit ", units.begin + static_cast<int64_t>(i),
+      check(std::isfinite(losses[i].loss), Code::input, "[train] step ", step, ", unit ", units.begin + static_cast<int64_t>(i),
             ": the loss is not finite");
     optimizer_->check_overflow(fmt::format("step {}", step));
   });
 }
 
 // What the ranks' units came to, on all: losses in the order of units, counts and digests of all.
-void Trainer::join(const RowRange& units, StepResult& result, std::vector<double>& losses) const {
+void Trainer::join(const RowRange& units, StepResult& result, std::vector<UnitLoss>& losses) const {
   if (!sharding_.shared()) return;
   Comm& comm = *sharding_.comm;
   const CommLabel label("losses", result.step);
-  std::vector<double> all(static_cast<size_t>(config_.batch.units));
-  std::vector<int64_t> offsets = even_offsets(config_.batch.units, sharding_.ranks);
-  for (int64_t& at : offsets) at *= 8;
+  std::vector<UnitLoss> all(static_cast<size_t>(config_.batch.units));
   std::copy(losses.begin(), losses.end(), all.begin() + units.begin);
-  const std::span<std::byte> bytes = std::as_writable_bytes(std::span(all));
-  comm.all_gather(bytes.subspan(static_cast<size_t>(units.begin * 8), losses.size() * 8), bytes, offsets, label);
+  add_bits(comm, std::span(&all.front().loss, all.size() * sizeof(UnitLoss) / sizeof(double)), label);
   losses = std::move(all);
-  std::vector<Digest> digests(static_cast<size_t>(sharding_.ranks));
-  const Digest mine = result.batch;
-  comm.all_gather(bytes_of(std::span(&mine, 1)), writable_bytes_of(std::span(digests)),
-                  even_offsets(static_cast<int64_t>(digests.size() * sizeof mine), sharding_.ranks), label);
-  result.batch = {};
-  for (const Digest& d : digests) result.batch += d;
+  add_digests(comm, std::span(&result.batch, 1), label);
   std::array<int64_t, 2> counts{result.tokens, result.targets};
   comm.all_reduce(counts, CommOp::sum, label);
   result.tokens = counts[0], result.targets = counts[1];
@@ -224,13 +262,19 @@ void Trainer::join(const RowRange& units, StepResult& result, std::vector<double
 double Trainer::accumulate(const BatchSource& source, int64_t step, StepResult& result) {
   result.step = step;
   model_->parameters().clear_gradients(exec_);
-  std::vector<double> losses;
   const RowRange units = own_units();
+  std::vector<UnitLoss> losses;
   compute(source, step, units, result, losses);
   join(units, result, losses);
   model_->parameters().reduce_gradients(exec_, step);
   check(result.targets > 0, Code::input, "[train] step ", step, " has no target: every row is one token of a document");
-  result.loss = tree_sum(losses.data(), static_cast<int64_t>(losses.size())) / static_cast<double>(result.targets);
+  const auto mean = [&](double UnitLoss::*of) {
+    std::vector<double> values;
+    for (const UnitLoss& l : losses) values.push_back(l.*of);
+    return tree_sum(values.data(), static_cast<int64_t>(values.size())) / static_cast<double>(result.targets);
+  };
+  result.loss = mean(&UnitLoss::loss);
+  result.router = {mean(&UnitLoss::balance), mean(&UnitLoss::z)};
   return kn::math::power_of_two64(scale_exponent()) / static_cast<double>(result.targets);
 }
 

@@ -18,8 +18,16 @@ struct StepResult {
   double loss = 0;  // mean over the step's targets, nats
   int64_t tokens = 0, targets = 0;
   double grad_norm = 0, learning_rate = 0;
+  // Of a mixture of experts: means over units of core/nn/moe.h's losses, each unit weighing as many as its
+  // targets. What is minimised is loss + router_aux_loss_coef balance + router_z_loss_coef z.
+  RouterLosses router;
   Digest batch, gradient, weights;  // sums over tensors
   std::vector<TensorDigest> tensors;
+};
+
+// Sums over a unit's targets, nats. f64s only: they travel as such.
+struct UnitLoss {
+  double loss = 0, balance = 0, z = 0;
 };
 
 struct MemoryLine {
@@ -50,23 +58,29 @@ class Trainer {
 
  private:
   // Units [first, end) of a step, here; losses of each are appended.
-  void compute(const BatchSource& source, int64_t step, RowRange units, StepResult& result, std::vector<double>& losses);
+  void compute(const BatchSource& source, int64_t step, RowRange units, StepResult& result, std::vector<UnitLoss>& losses);
   void add_unit(const BatchSource& source, int64_t step, int64_t unit, StepResult& result);
   // What one rank alone may fail at.
   void all(CommLabel label, const std::function<void()>& work) const;
-  void join(const RowRange& units, StepResult& result, std::vector<double>& losses) const;
+  void join(const RowRange& units, StepResult& result, std::vector<UnitLoss>& losses) const;
   RowRange own_units() const;
-  int64_t most_units() const { return (config_.batch.units + sharding_.ranks - 1) / sharding_.ranks; }  // of a rank
+  int64_t most_units() const {  // of a rank
+    const int64_t part = config_.moe.units_per_part, parts = config_.batch.units / part;
+    return (parts + sharding_.ranks - 1) / sharding_.ranks * part;
+  }
   int64_t units_per_pass() const { return std::min(config_.parallel.units_per_pass, most_units()); }
   GradKind grad_kind() const;
   TrainingMemory memory() const;
   void place_batch();
   // Forward and backward of the units in the builder; appends the sum of losses of each. Of a step's
   // only unit some sequences are alive at a time, and it passes in pieces of so many.
-  void pass(int64_t units, std::vector<double>& unit_losses, const kn::Exec& exec);
+  void pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec& exec);
   void piece(Ctx& ctx, const TokenBatch& batch, const View& targets, const View& loss, const View& dx);
   int64_t unit_tokens() const { return config_.unit.sequences * config_.unit.seq_len; }
   int64_t piece_tokens() const;
+  // What the losses of routers need in a pass, and what they come to.
+  void prepare_routing(Ctx& ctx);
+  void finish_routing(const Ctx& ctx, std::vector<UnitLoss>& losses) const;
   // 2^k near the tokens of a unit: backward carries losses times 2^-k.
   int scale_exponent() const;
 

@@ -112,6 +112,35 @@ TEST_CASE("a run has the same bits on any machine and layout of this process", "
       }
 }
 
+TEST_CASE("a mixture of experts has the same bits on any machine and layout of this process", "[same-bits][moe]") {
+  for (const char* kind : {"bf16", "f32", "amx32"}) {
+    INFO(kind);
+    const bool amx32 = kind == std::string("amx32");
+    TrainConfig config = test::tiny_config(amx32 ? "bf16" : kind);
+    if (!amx32) config.optimizer.name = kind == std::string("f32") ? "muon" : "adamw";
+    const Json hf = test::tiny_mixtral(amx32 ? 1 : 4);
+    check_same_everywhere(amx32 ? in_amx32(hf) : hf, config);
+  }
+}
+
+TEST_CASE("parts of experts' gradients are as many units as the config says", "[same-bits][moe]") {
+  TrainConfig config = test::tiny_config();
+  const Json hf = test::tiny_mixtral(1);
+  Machine two(2), three(3, kn::supported_isas().back());
+  const Trace one = train(hf, config, two, 3);
+  config.moe.units_per_part = config.parallel.units_per_pass = 2;
+  const Trace pairs = train(hf, config, two, 3);
+  CHECK(pairs.steps != one.steps);
+  config.parallel.units_per_pass = 8;
+  CHECK(train(hf, config, three, 3).steps == pairs.steps);
+  config.parallel.recompute = "block";
+  CHECK(train(hf, config, two, 3).steps == pairs.steps);
+  config.parallel.units_per_pass = 1;
+  CHECK_THROWS_AS(train(hf, config, two, 1), Error);
+  config.moe.units_per_part = 1, config.batch.units = 1, config.parallel.sequences_per_pass = 1;
+  CHECK_THROWS_AS(train(hf, config, two, 1), Error);
+}
+
 TEST_CASE("the order amx32 has the same bits on any machine and layout of this process", "[same-bits][amx32]") {
   for (const Json& hf : {test::tiny_llama(1), test::tiny_gpt2(1)}) {
     INFO(hf["architectures"].dump());
@@ -180,9 +209,9 @@ struct GoldenRun {
 
 std::vector<GoldenRun> golden_runs() {
   std::vector<GoldenRun> runs;
-  for (const bool llama : {true, false}) {
-    const Json hf = llama ? test::tiny_llama(4) : test::tiny_gpt2(4);
-    const std::string name = llama ? "llama-" : "gpt2-";
+  const std::vector<std::pair<std::string, Json>> models = {
+      {"llama-", test::tiny_llama(4)}, {"gpt2-", test::tiny_gpt2(4)}, {"mixtral-", test::tiny_mixtral(4)}};
+  for (const auto& [name, hf] : models) {
     for (const char* compute : {"bf16", "f32"}) runs.push_back({name + compute, hf, test::tiny_config(compute)});
     runs.push_back({name + "amx32", in_amx32(hf), test::tiny_config()});
     for (const char* kind : {"bf16", "f32", "amx32"}) {  // gradients of one part, which may come in pieces
@@ -246,7 +275,7 @@ std::vector<float> logprobs_of(GenerationEngine& engine, const std::vector<int32
 
 TEST_CASE("log-probabilities are equal in training, prefill, pieces and decode", "[same-bits]") {
   for (const char* kind : {"bf16", "f32", "amx32"})
-    for (const Json& base : {test::tiny_llama(1), test::tiny_llama(4), test::tiny_gpt2(1)}) {
+    for (const Json& base : {test::tiny_llama(1), test::tiny_llama(4), test::tiny_gpt2(1), test::tiny_mixtral(1)}) {
       const bool amx32 = kind == std::string("amx32");
       const char* compute = amx32 ? "bf16" : kind;
       const Json hf = amx32 ? in_amx32(base) : base;

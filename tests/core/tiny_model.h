@@ -36,6 +36,39 @@ inline Json tiny_gpt2(int leaves = 1) {
           {"llmctl", {{"leaves", {{"attention", leaves}, {"mlp", leaves}, {"vocab", leaves}}}}}};
 }
 
+inline Json tiny_mixtral(int leaves = 1) {
+  Json hf = tiny_llama(leaves);
+  hf["architectures"] = {"MixtralForCausalLM"};
+  hf["intermediate_size"] = 96;
+  hf["num_local_experts"] = 6;
+  hf["num_experts_per_tok"] = 2;
+  hf["router_aux_loss_coef"] = 0.02;
+  hf["router_z_loss_coef"] = 0.001;
+  hf["tie_word_embeddings"] = false;
+  hf["llmctl"]["leaves"]["experts"] = leaves;
+  return hf;
+}
+
+inline Json tiny_qwen3(int leaves = 1) {
+  Json hf = tiny_llama(leaves);
+  hf["architectures"] = {"Qwen3ForCausalLM"};
+  return hf;
+}
+
+// The second of three layers has no experts.
+inline Json tiny_qwen3_moe(int leaves = 1) {
+  Json hf = tiny_mixtral(leaves);
+  hf["architectures"] = {"Qwen3MoeForCausalLM"};
+  hf["num_hidden_layers"] = 3;
+  hf["intermediate_size"] = 160;
+  hf["moe_intermediate_size"] = 96;
+  hf.erase("num_local_experts");
+  hf["num_experts"] = 9;
+  hf["num_experts_per_tok"] = 3;
+  hf["mlp_only_layers"] = {1};
+  return hf;
+}
+
 // Tokens from a counter, three documents a row.
 struct CountedTokens final : BatchSource {
   CountedTokens(int64_t rows, int64_t seq, int32_t vocab) : rows_(rows), seq_(seq), vocab_(vocab) {}

@@ -4,7 +4,8 @@
 //   interop_dump logits MODEL BATCH OUT          logits and token losses of BATCH's first unit, by
 //                                                the forward pass that the folder is served with
 //   interop_dump train MODEL BATCH CONFIG OUT    gradients of step 0, then the weights after all of
-//                                                BATCH's steps; losses and norms in the metadata
+//                                                BATCH's steps; losses, routers' aux losses and norms
+//                                                in the metadata
 //
 // BATCH holds i32 tokens and targets (steps, units, rows, seq), targets -1 where none is asked for,
 // and starts (steps, units, rows, documents), padded with -1. CONFIG is a training config.
@@ -130,14 +131,15 @@ int dump_training(const fs::path& folder, const FileBatches& source, const fs::p
   StepResult first;
   const double scale = trainer.accumulate(source, 0, first);
   add_all(dump, trainer.model(), "grad.", &WeightState::grad, scale, exec);
-  std::string losses, norms;
+  std::string losses, aux_losses, norms;
   for (int64_t step = 0; step < source.steps(); ++step) {
     const StepResult r = trainer.step(source, step);
     losses += fmt::format("{}{:.17g}", step ? " " : "", r.loss);
+    aux_losses += fmt::format("{}{:.17g}", step ? " " : "", r.router.balance);
     norms += fmt::format("{}{:.17g}", step ? " " : "", r.grad_norm);
   }
   add_all(dump, trainer.model(), "weight.", &WeightState::master, 1.0, exec);
-  save_safetensors(out, dump.tensors, {{"losses", losses}, {"norms", norms}}, true);
+  save_safetensors(out, dump.tensors, {{"losses", losses}, {"aux_losses", aux_losses}, {"norms", norms}}, true);
   return 0;
 }
 

@@ -18,6 +18,10 @@ LLAMA = {"architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate
          "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
          "tie_word_embeddings": True}
 GPT2 = {"architectures": ["GPT2LMHeadModel"], "n_embd": 48, "n_layer": 2, "n_head": 3, "n_positions": 128}
+MIXTRAL = {**LLAMA, "architectures": ["MixtralForCausalLM"], "intermediate_size": 48, "num_local_experts": 6,
+           "num_experts_per_tok": 2, "tie_word_embeddings": False}
+QWEN3_MOE = {**LLAMA, "architectures": ["Qwen3MoeForCausalLM"], "head_dim": 24, "num_experts": 8, "num_experts_per_tok": 3,
+             "moe_intermediate_size": 40, "norm_topk_prob": True, "decoder_sparse_step": 2, "tie_word_embeddings": False}
 TEXTS = ["Once upon a time,\nthere were 42 sailors.",
          "  Two spaces, a tab\tand\r\n CRLF",
          "caf\u00e9 na\u00efve \u4f60\u597d \U0001f600!",
@@ -72,7 +76,7 @@ def trained_here(figures, args, folder):
     lab.run(args.llmctl, "tokenize", "train", text, "--vocab-size", "400", "--output", tokens, "--quiet")
     lab.run(args.llmctl, "tokenize", "pack", text, "--tokenizer", tokens, "--output", packed, "--quiet")
     compare_ids(figures, "tokenizer trained here", args, tokens)
-    for name, model in (("llama", LLAMA), ("gpt2", GPT2)):
+    for name, model in (("llama", LLAMA), ("gpt2", GPT2), ("mixtral", MIXTRAL), ("qwen3_moe", QWEN3_MOE)):
         for compute, limit in (("f32", 1e-4), ("bf16", 0.1)):
             config = {"model": {**model, "vocab_size": 400}, "data": {"train": str(packed), "tokenizer": str(tokens)},
                       "unit": {"sequences": 4, "seq_len": SEQ}, "batch": {"units": 2},
@@ -95,7 +99,8 @@ def trained_here(figures, args, folder):
 def written_there(figures, args, folder):
     models = {"llama": torch_model.llama(), "gpt2": torch_model.gpt2(),
               "llama, tied": torch_model.llama(tie_word_embeddings=True, attention_bias=True, mlp_bias=True),
-              "gpt2, untied": torch_model.gpt2(tie_word_embeddings=False)}
+              "gpt2, untied": torch_model.gpt2(tie_word_embeddings=False),
+              "mixtral": torch_model.mixtral(), "qwen3": torch_model.qwen3(), "qwen3_moe": torch_model.qwen3_moe()}
     for name, model in models.items():
         torch_model.shake(model)
         for shard in ("5GB", "40KB"):

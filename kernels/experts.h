@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tokens to experts and back. Routing gives every token k slots, in ascending order of expert
+// (router.h); rows are the T k (token, slot) pairs sorted by expert, within an expert by token: (unit,
+// position) order (NUMERICS rule 20). Nothing is dropped.
+#pragma once
+
+#include "kernels/op.h"
+
+namespace llmctl::kn {
+
+// The counting sort: rows of expert e are [starts[e], starts[e + 1]). bits: any-cpu+cuda
+struct SortByExpert {
+  static constexpr const char* kName = "sort_by_expert";
+  View index;   // (T,k) i32, within [0, E)
+  View starts;  // (E + 1) i32
+  View token;   // (T k) i32: of each row, ascending within an expert
+  View place;   // (T,k) i32: the row of each slot
+  void check() const;
+};
+KN_OP(SortByExpert)
+
+// y (T,D) = round(sum over the slots of weight * x[place] + residual): one chain of FMAs from +0 in slot
+// order, which is expert order, then residual, one rounding. Without weight the chain adds. x (T k, D)
+// and residual f32 or bf16; y may be residual. bits: any-cpu+cuda
+struct CombineExperts {
+  static constexpr const char* kName = "combine_experts";
+  View x, place;
+  View weight;    // (T,k) f32 or none
+  View residual;  // (T,D) or none
+  View y;
+  void check() const;
+};
+KN_OP(CombineExperts)
+
+// The gradients of its x and weight: dx[place] (T k, D) = round(weight * dy), dweight (T,k) f32 =
+// rowsum(dy x[place]), 16 lanes and one tree. bits: any-cpu+cuda
+struct CombineExpertsBwd {
+  static constexpr const char* kName = "combine_experts_bwd";
+  View dy, x, place, weight;
+  View dx, dweight;
+  void check() const;
+};
+KN_OP(CombineExpertsBwd)
+
+}  // namespace llmctl::kn

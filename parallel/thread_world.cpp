@@ -94,8 +94,11 @@ class ThreadTransport final : public Transport {
       const std::lock_guard lock(hub_->mutex);
       if (hub_->first_failed < 0) hub_->first_failed = rank_;
     }
+    // Who gives up because of another passes the first cause on.
+    const std::string cause = mine().box.failure(rank_);
+    const std::string said = cause.empty() ? "rank " + std::to_string(rank_) + " gave up: " + reason : cause;
     for (auto& desk : hub_->desks)
-      if (desk.get() != &mine()) desk->box.fail("rank " + std::to_string(rank_) + " gave up: " + reason);
+      if (desk.get() != &mine()) desk->box.fail(said);
   }
 
  private:

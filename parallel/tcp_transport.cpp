@@ -45,6 +45,7 @@ class TcpTransport final : public Transport {
   }
 
   ~TcpTransport() override {
+    if (!box_.failure(rank()).empty()) abandon("");
     if (!abandoned_)
       for (int peer = 0; peer < size(); ++peer) post(peer, frame(FrameType::bye, 0));
     linger();
@@ -106,7 +107,7 @@ class TcpTransport final : public Transport {
 
   void abandon(const std::string& reason) noexcept override {
     if (abandoned_.exchange(true)) return;
-    // Who gives up because of another passes the first cause on.
+    // Who gives up because of another passes the cause on.
     const std::string cause = box_.failure(rank());
     const std::string said = cause.empty() ? "rank " + std::to_string(rank()) + " gave up: " + reason : cause;
     const auto text = std::as_bytes(std::span(said)).first(std::min(said.size(), kTcpReason));

@@ -14,7 +14,7 @@ namespace llmctl {
 namespace {
 
 // Messages travel in pieces, so that no count passes 31 bits and sums need little room beside.
-constexpr size_t kPiece = 4 << 20, kRooms = 2, kReason = 4096;
+constexpr size_t kPiece = 256 << 10, kRooms = 2, kReason = 4096;
 constexpr uint32_t kAbandonTag = (Channel::kContexts - 1) << 20;
 
 class MpiTransport final : public Transport {

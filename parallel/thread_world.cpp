@@ -5,6 +5,7 @@
 #include <exception>
 #include <thread>
 
+#include "kernels/exec.h"
 #include "parallel/group_comm.h"
 #include "parallel/mailbox.h"
 
@@ -201,6 +202,7 @@ void run_threads(int ranks, double timeout, const std::function<void(Comm&)>& ra
   std::vector<std::thread> threads;
   for (int r = 0; r < ranks; ++r)
     threads.emplace_back([&, r] {
+      kn::set_denormals_are_zero();
       const auto transport = std::make_shared<ThreadTransport>(hub, r);
       try {
         rank_main(*GroupComm::world(transport, timeout));

@@ -18,7 +18,6 @@ namespace llmctl {
 namespace {
 
 constexpr uint32_t kWake = UINT32_MAX;
-
 CommClock::duration seconds(double s) {
   return std::chrono::duration_cast<CommClock::duration>(std::chrono::duration<double>(s));
 }
@@ -207,7 +206,7 @@ class TcpTransport final : public Transport {
     link.out.erase(f);
   }
 
-  // ---- the I/O thread ----
+  // The I/O thread.
   void serve() {
     const auto beat = seconds(std::clamp(options_.silence / 5, 0.02, 1.0));
     auto next = CommClock::now(), last = next;

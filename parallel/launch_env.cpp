@@ -78,11 +78,16 @@ std::string first_of(const Environment& env, std::initializer_list<const char*> 
   return "";
 }
 
+// Started by srun, which under --mpi=pmi2 says so in PMI's variables too.
+bool of_slurm(const LaunchEnv& e) {
+  return e.source == "slurm" || e.source == "pmi";
+}
+
 void find_master(const Environment& env, LaunchEnv& e) {
   e.master_host = env("MASTER_ADDR").value_or("");
   e.master_port = number_in(env, "MASTER_PORT", 1).value_or(0);
   check(e.master_port < 65536, Code::input, "[launch] MASTER_PORT=", e.master_port, ": ports end at 65535");
-  if (e.master_host.empty() && !e.nodes.empty() && e.source == "slurm") {
+  if (e.master_host.empty() && !e.nodes.empty() && of_slurm(e)) {
     e.master_host = e.nodes.front();
     // A node's name need not be one that resolves; a batch script's srun runs on the first node.
     e.master_fallback = env("SLURM_LAUNCH_NODE_IPADDR").value_or("");
@@ -112,15 +117,14 @@ LaunchEnv read_launch_env(const Environment& env) {
     const std::string local = env(c.by->local_world).value_or("");
     const bool plain = !local.empty() && local.find_first_not_of("0123456789") == std::string::npos;
     e.local_world = plain ? number(local, c.by->local_world, 1) : c.world == 1 ? 1 : 0;
-    const bool own = e.source == "openmpi" || e.source == "pmi";
-    e.mpi = own || (e.source == "slurm" && pmix);
+    e.mpi = e.source == "openmpi" || (e.source == "slurm" && pmix);
     check(!pmix || !e.mpi || *pmix == e.rank, Code::input, "[launch] ", c.text(),
           " contradicts PMIX_RANK=", pmix.value_or(0), "; unset those that are stale");
   }
   const std::string nodes = first_of(env, {"SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"});
-  e.nodes = nodes.empty() ? std::vector{e.host} : expand_nodes(nodes);
+  if (!nodes.empty()) e.nodes = expand_nodes(nodes);
   e.job = first_of(env, {"SLURM_JOB_ID", "TORCHELASTIC_RUN_ID", "PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid"});
-  if (e.source == "slurm") e.job += "." + env("SLURM_STEP_ID").value_or("0");
+  if (const auto step = env("SLURM_STEP_ID"); step && of_slurm(e)) e.job += "." + *step;
   e.restarts = number_in(env, "SLURM_RESTART_COUNT", 0)
                    .value_or(number_in(env, "TORCHELASTIC_RESTART_COUNT", 0).value_or(0));
   find_master(env, e);

@@ -3,7 +3,7 @@
 // innermost launcher first, since an outer one's variables are inherited:
 //   torchrun  RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE (also `llmctl launch`, Kubernetes)
 //   openmpi   OMPI_COMM_WORLD_RANK, _SIZE, _LOCAL_RANK, _LOCAL_SIZE
-//   pmi       PMI_RANK, PMI_SIZE, MPI_LOCALRANKID, MPI_LOCALNRANKS (MPICH, Intel MPI)
+//   pmi       PMI_RANK, PMI_SIZE, MPI_LOCALRANKID, MPI_LOCALNRANKS (MPICH, Intel MPI, srun --mpi=pmi2)
 //   slurm     SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_LOCALID, of a step that srun began (a batch
 //             script has no SLURM_STEP_NUM_TASKS and is one process, whatever SLURM_NTASKS says)
 // PMIX_RANK, where it stands beside them, must agree. MASTER_ADDR and MASTER_PORT say where rank 0
@@ -23,13 +23,13 @@ namespace llmctl {
 struct LaunchEnv {
   std::string source = "none";  // none: started by hand, a world of one
   int rank = 0, world = 1;
-  int local_rank = 0;   // among those on this host: which GPU
-  int local_world = 1;  // 0: unknown
-  std::string host;     // this machine's name
-  std::vector<std::string> nodes;
-  std::string job;   // empty: unknown
-  int restarts = 0;  // how often the engine requeued the job
-  bool mpi = false;  // an MPI library would find its peers: mpirun, or srun with a PMIx plugin
+  int local_rank = 0;              // among those on this host: which GPU
+  int local_world = 1;             // 0: unknown
+  std::string host;                // this machine's name
+  std::vector<std::string> nodes;  // of Slurm's step or job
+  std::string job;                 // empty: unknown
+  int restarts = 0;                // how often the engine requeued the job
+  bool mpi = false;                // an MPI library would find its peers: mpirun, or srun with a PMIx plugin
   std::string master_host, master_fallback;  // empty: unknown
   int master_port = 0;                       // 0: unknown
 };

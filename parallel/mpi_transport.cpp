@@ -14,7 +14,7 @@ namespace llmctl {
 namespace {
 
 // Messages travel in pieces, so that no count passes 31 bits and sums need little room beside.
-constexpr size_t kPiece = 4 << 20, kRooms = 2, kReason = 4096;
+constexpr size_t kPiece = 256 << 10, kRooms = 2, kReason = 4096;
 constexpr uint32_t kAbandonTag = (Channel::kContexts - 1) << 20;
 
 class MpiTransport final : public Transport {
@@ -109,7 +109,9 @@ class MpiTransport final : public Transport {
     const std::lock_guard lock(mutex_);
     if (abandoned_ || static_cast<int>(kAbandonTag) > tag_ub_) return;
     abandoned_ = true;
-    said_ = reason.substr(0, kReason);  // it outlives sends that are still under way
+    // Who gives up because of another passes the first cause on. The text outlives sends that are under way.
+    said_ = failure_.empty() ? "rank " + std::to_string(rank_) + " gave up: " + reason : failure_;
+    said_.resize(std::min(said_.size(), kReason));
     std::vector<mpi::Handle> requests(static_cast<size_t>(size_), nullptr);
     for (int peer = 0; peer < size_; ++peer)
       if (peer != rank_)
@@ -248,8 +250,7 @@ class MpiTransport final : public Transport {
     if (mpi_->test(&listening_, &done, &status) != 0 || done == 0) return;
     listening_ = nullptr;
     mpi_->get_count(&status, mpi_->byte, &bytes);
-    failure_ = "rank " + std::to_string(status.source) +
-               " gave up: " + std::string(reason_.data(), static_cast<size_t>(std::max(bytes, 0)));
+    failure_.assign(reason_.data(), static_cast<size_t>(std::max(bytes, 0)));
   }
 
   const mpi::Library* mpi_ = nullptr;

@@ -15,6 +15,7 @@
 namespace llmctl {
 
 constexpr size_t kTcpSmall = 64 << 10;  // messages up to this size travel unasked
+constexpr size_t kTcpReason = 4096;     // of the text of who gives up
 constexpr size_t kTcpBoard = 64;        // groups whose calls a heartbeat tells
 
 enum class FrameType : uint32_t { small = 1, offer, take, data, beat, abandon, bye };
@@ -59,6 +60,15 @@ struct TcpLink {
   std::vector<std::byte> scratch;
   std::shared_ptr<Mailbox::Receive> target;  // of a data frame; none: thrown away
   CommClock::time_point heard;
+
+  // Bytes that follow the header.
+  size_t payload() const;
+  // Whether the header, now complete, can be of a rank of ours; makes room for what it announces.
+  bool admit();
+  // Where the next bytes belong. Data that is added, or that nobody wants any more, passes through scratch.
+  std::span<std::byte> place();
+  // Data came: a full chunk of scratch, or the last one, is added into its place.
+  void absorb();
 
   // Sends what the socket takes, up to a burst; under `mutex`. False when the connection is broken.
   bool flush(std::string& why);

@@ -18,8 +18,6 @@ namespace llmctl {
 namespace {
 
 constexpr uint32_t kWake = UINT32_MAX;
-constexpr size_t kChunk = 256 << 10, kReason = 4096;
-
 CommClock::duration seconds(double s) {
   return std::chrono::duration_cast<CommClock::duration>(std::chrono::duration<double>(s));
 }
@@ -46,6 +44,7 @@ class TcpTransport final : public Transport {
   }
 
   ~TcpTransport() override {
+    if (!box_.failure(rank()).empty()) abandon("");
     if (!abandoned_)
       for (int peer = 0; peer < size(); ++peer) post(peer, frame(FrameType::bye, 0));
     linger();
@@ -107,7 +106,10 @@ class TcpTransport final : public Transport {
 
   void abandon(const std::string& reason) noexcept override {
     if (abandoned_.exchange(true)) return;
-    const auto text = std::as_bytes(std::span(reason)).first(std::min(reason.size(), kReason));
+    // Who gives up because of another passes the cause on.
+    const std::string cause = box_.failure(rank());
+    const std::string said = cause.empty() ? "rank " + std::to_string(rank()) + " gave up: " + reason : cause;
+    const auto text = std::as_bytes(std::span(said)).first(std::min(said.size(), kTcpReason));
     for (int peer = 0; peer < size(); ++peer) {
       TcpLink::Frame f = frame(FrameType::abandon, text.size());
       f.own.assign(text.begin(), text.end());
@@ -204,7 +206,7 @@ class TcpTransport final : public Transport {
     link.out.erase(f);
   }
 
-  // ---- the I/O thread ----
+  // The I/O thread.
   void serve() {
     const auto beat = seconds(std::clamp(options_.silence / 5, 0.02, 1.0));
     auto next = CommClock::now(), last = next;
@@ -273,7 +275,7 @@ class TcpTransport final : public Transport {
   void on_readable(int peer) {
     TcpLink& link = link_to(peer);
     for (int burst = 0; burst < 64 && link.life != TcpLink::Life::dead; ++burst) {
-      const std::span<std::byte> place = where(link);
+      const std::span<std::byte> place = link.place();
       const ssize_t n = ::recv(link.socket.fd(), place.data(), place.size(), MSG_DONTWAIT);
       if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
       if (n <= 0) return lose(peer, n == 0 ? "it closed the connection" : std::strerror(errno));
@@ -281,65 +283,19 @@ class TcpTransport final : public Transport {
       link.have += static_cast<size_t>(n);
       if (link.have == sizeof(FrameHeader) && !begin(peer, link))
         return lose(peer, "it sent what no rank of llmctl sends");
-      if (link.have > sizeof(FrameHeader) && link.target) absorb(link);
-      if (link.have >= sizeof(FrameHeader) && link.have == sizeof(FrameHeader) + payload(link.header)) {
+      if (link.have > sizeof(FrameHeader) && link.target) link.absorb();
+      if (link.have >= sizeof(FrameHeader) && link.have == sizeof(FrameHeader) + link.payload()) {
         end(peer, link);
         link.have = 0;
       }
     }
   }
 
-  static size_t payload(const FrameHeader& h) {
-    return h.type == FrameType::offer || h.type == FrameType::take ? 0 : h.bytes;
-  }
-
-  // Where the next bytes belong. Data that is added, or that nobody wants any more, passes through scratch.
-  static std::span<std::byte> where(TcpLink& link) {
-    if (link.have < sizeof(FrameHeader))
-      return writable_bytes_of(std::span(&link.header, 1)).subspan(link.have);
-    const size_t done = link.have - sizeof(FrameHeader), left = payload(link.header) - done;
-    if (link.header.type != FrameType::data) return std::span(link.scratch).subspan(done, left);
-    if (link.target && link.target->how == Combine::copy) return link.target->into.subspan(done, left);
-    if (link.scratch.size() < kChunk) link.scratch.resize(kChunk);
-    return std::span(link.scratch).subspan(done % kChunk, std::min(left, kChunk - done % kChunk));
-  }
-
-  // A full chunk, or the last one, goes from scratch into its place.
-  static void absorb(TcpLink& link) {
-    if (link.header.type != FrameType::data || link.target->how == Combine::copy) return;
-    const size_t done = link.have - sizeof(FrameHeader);
-    if (done % kChunk != 0 && done != link.header.bytes) return;
-    const size_t size = done % kChunk == 0 ? kChunk : done % kChunk;
-    combine(link.target->how, link.target->into.subspan(done - size, size),
-            std::span(link.scratch).first(size));
-  }
-
   // A header is complete. False when it cannot be of a peer of ours.
   bool begin(int peer, TcpLink& link) {
     const FrameHeader& h = link.header;
-    const auto stored = [&](size_t most) {
-      if (h.bytes > most) return false;
-      link.scratch.resize(std::max(link.scratch.size(), static_cast<size_t>(h.bytes)));
-      return true;
-    };
-    if (h.kind >= kCommKinds) return false;
-    switch (h.type) {
-      case FrameType::small:
-        return stored(kTcpSmall);
-      case FrameType::beat:
-        return h.bytes == kTcpBoard * sizeof(uint64_t) && stored(h.bytes);
-      case FrameType::abandon:
-        return stored(kReason);
-      case FrameType::offer:
-        return h.bytes > kTcpSmall;
-      case FrameType::take:
-      case FrameType::bye:
-        return h.bytes == 0;
-      case FrameType::data:
-        break;
-      default:
-        return false;
-    }
+    if (!link.admit()) return false;
+    if (h.type != FrameType::data) return true;
     const std::lock_guard lock(mutex_);
     const auto found = takes_.find(h.receive);
     if (found == takes_.end()) return true;
@@ -352,7 +308,7 @@ class TcpTransport final : public Transport {
   void end(int peer, TcpLink& link) {
     const FrameHeader& h = link.header;
     const Channel channel{h.channel, static_cast<CommKind>(h.kind)};
-    const auto stored = std::span(link.scratch).first(payload(h) <= link.scratch.size() ? payload(h) : 0);
+    const auto stored = std::span(link.scratch).first(h.type == FrameType::data ? 0 : link.payload());
     switch (h.type) {
       case FrameType::small:
         return box_.deliver(peer, channel, stored);
@@ -375,8 +331,7 @@ class TcpTransport final : public Transport {
         return;
       case FrameType::abandon:
         link.life = TcpLink::Life::leaving;
-        return box_.fail("rank " + std::to_string(peer) + " gave up: " +
-                         std::string(reinterpret_cast<const char*>(stored.data()), stored.size()));
+        return box_.fail({reinterpret_cast<const char*>(stored.data()), stored.size()});
       case FrameType::bye:
         link.life = TcpLink::Life::leaving;
         return box_.fail_peer(peer, "rank " + std::to_string(peer) + " has left");

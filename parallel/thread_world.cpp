@@ -5,6 +5,7 @@
 #include <exception>
 #include <thread>
 
+#include "kernels/exec.h"
 #include "parallel/group_comm.h"
 #include "parallel/mailbox.h"
 
@@ -95,8 +96,11 @@ class ThreadTransport final : public Transport {
       const std::lock_guard lock(hub_->mutex);
       if (hub_->first_failed < 0) hub_->first_failed = rank_;
     }
+    // Who gives up because of another passes the first cause on.
+    const std::string cause = mine().box.failure(rank_);
+    const std::string said = cause.empty() ? "rank " + std::to_string(rank_) + " gave up: " + reason : cause;
     for (auto& desk : hub_->desks)
-      if (desk.get() != &mine()) desk->box.fail("rank " + std::to_string(rank_) + " gave up: " + reason);
+      if (desk.get() != &mine()) desk->box.fail(said);
   }
 
  private:
@@ -203,6 +207,7 @@ void run_threads(int ranks, double timeout, const std::function<void(Comm&)>& ra
   std::vector<std::thread> threads;
   for (int r = 0; r < ranks; ++r)
     threads.emplace_back([&, r] {
+      kn::set_denormals_are_zero();
       const auto transport = std::make_shared<ThreadTransport>(hub, r);
       try {
         rank_main(*GroupComm::world(transport, timeout));

@@ -6,7 +6,7 @@
 // change a bit (NUMERICS rules 14 and 17). Every rank of a group makes the same collective calls with
 // the same sizes in the same order. Point-to-point messages match by (peer, tag), in order of posting.
 // One rank may use several groups from several threads at once (see CommQueue); one group is used by
-// one thread at a time.
+// one thread at a time, and groups are made (split) by one thread at a time.
 //
 // Errors: Error{device} (exit 6), one line that names the rank, the call, its label, its step and the
 // peers that are missing: when a peer dies, leaves or calls something else, and when a wait passes the
@@ -64,7 +64,8 @@ struct CommCounts {
 
 enum class CommOp : uint8_t { sum, max, min };  // sums wrap mod 2^64 (2^32)
 
-// A message under way. Its buffer must live, untouched, until wait() returned or the handle is gone.
+// A message under way. Its buffer must live, untouched, until wait() returned or the handle is gone, and
+// its group longer than the handle.
 // Giving up a handle that is not done cancels the receive; a send is waited for or, after an error, dropped.
 class CommHandle {
  public:

@@ -7,6 +7,8 @@
 #include <mutex>
 #include <thread>
 
+#include "kernels/exec.h"
+
 namespace llmctl {
 
 struct CommQueue::State {
@@ -37,6 +39,7 @@ struct CommQueue::State {
   }
 
   void loop() {
+    kn::set_denormals_are_zero();  // work may add what it gathered
     std::unique_lock lock(mutex);
     while (true) {
       changed.wait(lock, [&] { return closing || !work.empty(); });

@@ -50,3 +50,13 @@ TEST_CASE("mpi: a time-out names rank, call, label and step", "[.mpi-time-out]")
     c.barrier({"after", 3});
   });
 }
+
+// srun -N 2 -n 4 test_parallel "[srun]": the TCP engine, found by Slurm's variables alone.
+TEST_CASE("a step of Slurm finds itself", "[.srun]") {
+  const LaunchEnv env = read_launch_env();
+  REQUIRE((env.source == "slurm" || env.source == "pmi"));  // plain, or with --mpi=pmi2
+  REQUIRE_NOTHROW(run_world(env, {.timeout = 60, .connect_timeout = 30}, [&](Comm& c) {
+    check(c.size() == env.world && c.rank() == env.rank, Code::no, "rank ", c.rank(), " of ", c.size());
+    check_collectives(c);
+  }));
+}

@@ -5,12 +5,13 @@
 
 #include <catch2/catch.hpp>
 #include <chrono>
-#include <map>
+#include <cstring>
 #include <thread>
 
 #include "../scratch.h"
 #include "comm_checks.h"
 #include "parallel/group_comm.h"
+#include "parallel/tcp_link.h"
 #include "parallel/tcp_transport.h"
 
 using namespace llmctl;
@@ -137,29 +138,29 @@ TEST_CASE("tcp: a killed rank is noticed at once and named") {
 }
 
 TEST_CASE("tcp: a rank that stands still is noticed by its silence") {
-  const auto ends = tcp_processes(3, {.silence = 1}, sum_forever, [](const std::vector<pid_t>& pids) {
+  const auto ends = tcp_processes(3, {.silence = 1.5}, sum_forever, [](const std::vector<pid_t>& pids) {
     std::this_thread::sleep_for(std::chrono::milliseconds(500));
     ::kill(pids[1], SIGSTOP);
-    std::this_thread::sleep_for(std::chrono::milliseconds(3000));
+    std::this_thread::sleep_for(std::chrono::milliseconds(4000));
     ::kill(pids[1], SIGKILL);
   });
   for (const size_t r : {0, 2}) {
     CAPTURE(ends[r].text);
     CHECK(ends[r].status == 6);
-    CHECK(ends[r].text.find("rank 1 (127.0.0.1) is gone: no sign of life for 1 s") != std::string::npos);
+    CHECK(ends[r].text.find("rank 1 (127.0.0.1) is gone: no sign of life for 1.5 s") != std::string::npos);
   }
 }
 
 TEST_CASE("tcp: a time-out names rank, call, label, step and who is missing") {
-  const auto errors = tcp_threads(4, {.timeout = 0.8, .silence = 1}, [](Comm& c) {
+  const auto errors = tcp_threads(4, {.timeout = 1.5, .silence = 2}, [](Comm& c) {
     c.barrier("together");
-    if (c.rank() == 2) std::this_thread::sleep_for(std::chrono::milliseconds(2000));
+    if (c.rank() == 2) std::this_thread::sleep_for(std::chrono::milliseconds(3000));
     std::vector<int64_t> v(100000, 1);
     c.all_reduce(v, CommOp::sum, {"grad blocks.0", 12});
   });
   // Who times out first says it to the others.
   const std::string want =
-      " of 4, all_reduce 'grad blocks.0' step 12 in group world: nothing came for 0.8 s; missing: rank 2";
+      " of 4, all_reduce 'grad blocks.0' step 12 in group world: nothing came for 1.5 s; missing: rank 2";
   CAPTURE(errors);
   CHECK(errors[0].find(want) != std::string::npos);
   CHECK(errors[1].find(want) != std::string::npos);
@@ -215,4 +216,51 @@ TEST_CASE("tcp: a missing rank, two worlds or two ranks of one number: refused b
   CHECK(errors[0] == "3 [comm] two processes say they are rank 1, one of them on 127.0.0.1");
   CHECK(errors[1] == errors[0]);
   CHECK(errors[2] == errors[0]);
+}
+
+TEST_CASE("tcp: a peer that sends nonsense is cut off, and harms nothing") {
+  const auto frame = [](FrameType type, uint64_t bytes) {
+    FrameHeader h;
+    h.type = type;
+    h.bytes = bytes;
+    return h;
+  };
+  std::vector<FrameHeader> bad = {frame(static_cast<FrameType>(99), 0),
+                                  frame(FrameType::small, uint64_t{1} << 40),
+                                  frame(FrameType::beat, 7),
+                                  frame(FrameType::abandon, 1 << 20),
+                                  frame(FrameType::take, 5),
+                                  frame(FrameType::offer, 3)};
+  bad.push_back(frame(FrameType::small, 8));
+  bad.back().kind = 1000;
+  for (const FrameHeader& h : bad) {
+    int port = 0;
+    Socket listener = listen_on(&port, "127.0.0.1");
+    const TcpOptions zero{{"127.0.0.1", port}, 0, 2, "secret"}, one{{"127.0.0.1", port}, 1, 2, "secret"};
+    std::thread peer([&] {
+      const std::vector<Socket> sockets = meet(one);
+      std::string why;
+      const auto soon = CommClock::now() + std::chrono::seconds(5);
+      // An answer to what nobody asked is read over; the next frame is not.
+      std::vector<std::byte> unasked(sizeof(FrameHeader) + 100000);
+      const FrameHeader data = frame(FrameType::data, 100000);
+      std::memcpy(unasked.data(), &data, sizeof data);
+      write_all(sockets[0], unasked, soon, why);
+      write_all(sockets[0], std::as_bytes(std::span(&h, 1)), soon, why);
+      std::byte rest[4096];
+      while (read_all(sockets[0], rest, soon, why)) {
+      }
+    });
+    auto world = GroupComm::world(tcp_transport(zero, meet(zero, std::move(listener))), 20);
+    CHECK(code_of([&] { world->barrier("hello"); }) == Code::device);
+    try {
+      world->barrier("again");
+    } catch (const Error& e) {
+      CHECK(std::string(e.what()).find("rank 1 (127.0.0.1) is gone: it sent what no rank of llmctl sends") !=
+            std::string::npos);
+    }
+    world->abandon("test");
+    world.reset();  // its socket closes, so the peer ends
+    peer.join();
+  }
 }

@@ -75,6 +75,9 @@ TEST_CASE("each launcher's variables are read") {
   CHECK(engine_for(torch, {}) == "tcp");
   const LaunchEnv pmi = read({{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}});
   CHECK((pmi.source == "pmi" && pmi.rank == 1 && pmi.world == 2));
+  const LaunchEnv pmi2 = read(with(kSlurm, {{"PMI_RANK", "5"}, {"PMI_SIZE", "8"}}));
+  CHECK((pmi2.source == "pmi" && pmi2.master_host == "n1" && pmi2.job == "42.0" &&
+         engine_for(pmi2, {}) == "tcp"));
 }
 
 TEST_CASE("the innermost launcher wins, and a batch script is one process") {
@@ -133,6 +136,7 @@ TEST_CASE("a mesh names its axes, tp innermost, and makes their groups") {
     check(mesh.group({Axis::tp, Axis::dp}).rank() == r % 4, Code::no, "order in a group of two axes");
     check(mesh.group(Axis::cp).size() == 1 && mesh.group({Axis::pp, Axis::dp, Axis::tp}).size() == 8,
           Code::no, "sizes");
-    check(code_of([&] { Mesh(world, {.dp = 3}); }) == Code::input, Code::no, "a world that does not divide");
+    check(error_code([&] { Mesh(world, {.dp = 3}); }) == Code::input, Code::no,
+          "a world that does not divide");
   });
 }

@@ -146,6 +146,8 @@ int train(TrainOptions& o, Common& common) {
   }
   const LaunchEnv env = read_launch_env();
   const bool threads = engine_for(env, o.world) == "threads";
+  check(o.world.ranks == 1 || threads, Code::usage, "[train] --ranks ", o.world.ranks,
+        " are threads of one process: leave it out where a launcher starts ranks, or with another --comm");
   std::atomic<bool> stopped{false};
   run_world(env, o.world, [&](Comm& comm) {
     const TrainOutcome out = train_rank(comm, o, common, threads ? o.world.ranks : std::max(1, env.local_world));

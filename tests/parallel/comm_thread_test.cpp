@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <thread>
@@ -151,4 +152,29 @@ TEST_CASE("pieces are even and cut at the grain") {
   CHECK(even_offsets(10, 3, 4) == std::vector<int64_t>{0, 4, 8, 10});
   CHECK(even_offsets(3, 4) == std::vector<int64_t>{0, 1, 2, 3, 3});
   CHECK(even_offsets(0, 2, 64) == std::vector<int64_t>{0, 0, 0});
+}
+
+// Both threads of a rank may find two messages that are to be added to the same place.
+TEST_CASE("threads: sums are whole while another thread of the rank communicates") {
+  std::atomic<int> wrong{0};
+  run_threads(4, 60, [&](Comm& c) {
+    const int n = c.size(), r = c.rank();
+    const auto beside = c.split(0, r, "beside");
+    CommQueue queue(*beside);
+    std::vector<std::byte> mine(9000, static_cast<std::byte>(r)), all(9000 * static_cast<size_t>(n));
+    std::vector<int64_t> sums(4000 * static_cast<size_t>(n));
+    const std::vector<int64_t> bytes = even_offsets(static_cast<int64_t>(all.size()), n),
+                               items = even_offsets(static_cast<int64_t>(sums.size()), n);
+    for (int64_t i = 0; i < 500; ++i) {
+      const CommQueue::Ticket ticket = queue.post([&](Comm& q) { q.all_gather(mine, all, bytes, "all"); });
+      std::fill(sums.begin(), sums.end(), i * (r + 1));
+      c.reduce_scatter(std::span(sums), items, "sums");
+      for (int64_t at = items[static_cast<size_t>(r)]; at < items[static_cast<size_t>(r) + 1]; ++at)
+        if (sums[static_cast<size_t>(at)] != i * n * (n + 1) / 2) ++wrong;
+      queue.wait(ticket);
+      for (size_t at = 0; at < all.size(); ++at)
+        if (all[at] != static_cast<std::byte>(at / 9000)) ++wrong;
+    }
+  });
+  CHECK(wrong == 0);
 }

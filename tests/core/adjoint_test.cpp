@@ -13,6 +13,7 @@ namespace {
 const std::map<std::string, Json (*)(int)> kSmall = {{"LlamaForCausalLM", test::tiny_llama},
                                                      {"GPT2LMHeadModel", test::tiny_gpt2},
                                                      {"MixtralForCausalLM", test::tiny_mixtral},
+                                                     {"Qwen2MoeForCausalLM", test::tiny_qwen2_moe},
                                                      {"Qwen3ForCausalLM", test::tiny_qwen3},
                                                      {"Qwen3MoeForCausalLM", test::tiny_qwen3_moe}};
 

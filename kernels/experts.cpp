@@ -36,6 +36,23 @@ void CombineExpertsBwd::check() const {
   check_vector(kName, "weight", weight, DType::f32, place.size());
   check_vector(kName, "dweight", dweight, DType::f32, place.size());
 }
+
+void AddSharedSlot::check() const {
+  const int64_t t = place.rows(), all = place.size() + t;
+  check_vector(kName, "place", place, DType::i32, place.size());
+  check_vector(kName, "weight", weight, DType::f32, place.size());
+  check_vector(kName, "gate", gate, DType::f32, t);
+  check_vector(kName, "place_all", place_all, DType::i32, all);
+  check_vector(kName, "weight_all", weight_all, DType::f32, all);
+}
+
+void AddSharedSlotBwd::check() const {
+  const int64_t t = dweight.rows(), all = dweight.size() + t;
+  check_vector(kName, "weight_all", weight_all, DType::f32, all);
+  check_vector(kName, "dweight_all", dweight_all, DType::f32, all);
+  check_vector(kName, "dweight", dweight, DType::f32, dweight.size());
+  check_rows(kName, "dgate", dgate, t, 1);
+}
 #endif
 
 namespace {
@@ -101,6 +118,33 @@ void launch(KN_CPU, const CombineExperts& a, const Exec& ex) {
           combine_row(x, place + r * k, weight ? weight + r * k : nullptr, k, residual ? residual + r * d : nullptr,
                       y + r * d, d);
       });
+    });
+  });
+}
+
+void launch(KN_CPU, const AddSharedSlot& a, const Exec& ex) {
+  const int64_t t = a.place.rows(), k = a.place.cols();
+  const float* gate = a.gate.as<float>();
+  for_blocks(ex, t, rows_per_task(k + 1), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      std::memcpy(a.place_all.as<int32_t>() + r * (k + 1), a.place.as<int32_t>() + r * k, static_cast<size_t>(k) * 4);
+      std::memcpy(a.weight_all.as<float>() + r * (k + 1), a.weight.as<float>() + r * k, static_cast<size_t>(k) * 4);
+      a.place_all.as<int32_t>()[r * (k + 1) + k] = static_cast<int32_t>(t * k + r);
+      a.weight_all.as<float>()[r * (k + 1) + k] = sigmoid(gate[r]);
+    }
+  });
+}
+
+void launch(KN_CPU, const AddSharedSlotBwd& a, const Exec& ex) {
+  const int64_t t = a.dweight.rows(), k = a.dweight.cols();
+  const float* from = a.dweight_all.as<float>();
+  by_dtype(a.dgate, [&](auto* dgate) {
+    for_blocks(ex, t, rows_per_task(k + 1), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        std::memcpy(a.dweight.as<float>() + r * k, from + r * (k + 1), static_cast<size_t>(k) * 4);
+        const float s = a.weight_all.as<float>()[r * (k + 1) + k];
+        store_row(dgate + r, set1(from[r * (k + 1) + k] * (s * (1.0f - s))), 1);
+      }
     });
   });
 }

@@ -2,6 +2,7 @@
 // Sorting and combining on CUDA. The sort is one block, a thread an expert: each walks the slots in order.
 // Not yet run on a GPU.
 #include "kernels/experts.h"
+#include "kernels/math.h"
 #include "kernels/rows_device.h"
 
 namespace llmctl::kn {
@@ -59,7 +60,48 @@ __global__ void combine_backward(const G* dy, const X* x, const int32_t* place, 
   if (at.live && at.lane == 0) dweight[at.row] = dot;
 }
 
+__global__ void add_slot(const int32_t* place, const float* weight, const float* gate, int32_t* place_all,
+                         float* weight_all, int64_t tokens, int64_t k) {
+  const int64_t i = global_thread();
+  if (i >= tokens * (k + 1)) return;
+  const int64_t t = i / (k + 1), slot = i % (k + 1);
+  place_all[i] = slot < k ? place[t * k + slot] : static_cast<int32_t>(tokens * k + t);
+  weight_all[i] = slot < k ? weight[t * k + slot] : math::sigmoid(gate[t]);
+}
+
+template <class D>
+__global__ void add_slot_backward(const float* weight_all, const float* dweight_all, float* dweight, D* dgate, int64_t tokens,
+                                  int64_t k) {
+  const int64_t i = global_thread();
+  if (i >= tokens * (k + 1)) return;
+  const int64_t t = i / (k + 1), slot = i % (k + 1);
+  if (slot < k)
+    dweight[t * k + slot] = dweight_all[i];
+  else
+    put(dgate + t, dweight_all[i] * (weight_all[i] * (1.0f - weight_all[i])));
+}
+
 }  // namespace
+
+void launch(Cuda, const AddSharedSlot& a, const Exec& ex) {
+  const int64_t all = a.place_all.size();
+  if (all == 0) return;
+  add_slot<<<blocks_for(all, kThreads), kThreads, 0, stream_of(ex)>>>(
+      a.place.as<int32_t>(), a.weight.as<float>(), a.gate.as<float>(), a.place_all.as<int32_t>(),
+      a.weight_all.as<float>(), a.place.rows(), a.place.cols());
+  check_launch(AddSharedSlot::kName);
+}
+
+void launch(Cuda, const AddSharedSlotBwd& a, const Exec& ex) {
+  const int64_t all = a.weight_all.size();
+  if (all == 0) return;
+  by_dtype(a.dgate, [&](auto* dgate) {
+    add_slot_backward<<<blocks_for(all, kThreads), kThreads, 0, stream_of(ex)>>>(
+        a.weight_all.as<float>(), a.dweight_all.as<float>(), a.dweight.as<float>(), dgate, a.dweight.rows(),
+        a.dweight.cols());
+  });
+  check_launch(AddSharedSlotBwd::kName);
+}
 
 void launch(Cuda, const SortByExpert& a, const Exec& ex) {
   sort_slots<<<1, kThreads, 0, stream_of(ex)>>>(a.index.as<int32_t>(), a.index.size(), a.index.cols(), a.starts.size() - 1,

@@ -42,4 +42,26 @@ struct CombineExpertsBwd {
 };
 KN_OP(CombineExpertsBwd)
 
+// A slot more for every token, behind the others: a shared expert that all tokens have (Qwen2-MoE), whose T
+// rows stand behind the T k of the others. place_all = place | T k + t, weight_all = weight | sigmoid(gate).
+// bits: any-cpu+cuda
+struct AddSharedSlot {
+  static constexpr const char* kName = "add_shared_slot";
+  View place, weight;          // (T,k) i32 and f32
+  View gate;                   // (T,1) f32
+  View place_all, weight_all;  // (T,k + 1)
+  void check() const;
+};
+KN_OP(AddSharedSlot)
+
+// dweight (T,k) f32 and dgate (T,1) f32 or bf16 = round(dw s (1 - s)) from the gradient of weight_all, in
+// which s is the last of each row. bits: any-cpu+cuda
+struct AddSharedSlotBwd {
+  static constexpr const char* kName = "add_shared_slot_bwd";
+  View weight_all, dweight_all;  // (T,k + 1) f32
+  View dweight, dgate;
+  void check() const;
+};
+KN_OP(AddSharedSlotBwd)
+
 }  // namespace llmctl::kn

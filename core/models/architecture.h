@@ -29,6 +29,7 @@ const Architecture& architecture_of(const Json& hf, const std::string& who);
 Architecture llama_architecture();
 Architecture gpt2_architecture();
 Architecture mixtral_architecture();
+Architecture qwen2_moe_architecture();
 Architecture qwen3_architecture();
 Architecture qwen3_moe_architecture();
 

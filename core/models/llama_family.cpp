@@ -130,6 +130,13 @@ struct BlockRows {
     t.push_back(linear_weight(in + "router", {matrix(block + ".gate", moe.experts, c.hidden, ShardDim::none, c.init_std)},
                               kn::leaves_of(c.hidden), kn::leaves_of(moe.experts)));
     t.back().quantisable = false;
+    if (moe.shared_width > 0) {
+      mlp("shared.", {(block + ".shared_expert.").c_str(), names.gate, names.up, names.down}, moe.shared_width, c.leaves_mlp);
+      t.push_back(linear_weight(in + "shared.gate",
+                                {matrix(block + ".shared_expert_gate", 1, c.hidden, ShardDim::none, c.init_std)},
+                                kn::leaves_of(c.hidden), kn::leaves_of(1)));
+      t.back().quantisable = false;
+    }
     for (int64_t e = 0; e < moe.experts; ++e) {
       const std::string expert = fmt::format("{}.experts.{}.", block, e);
       mlp(fmt::format("experts.{}.", e), {expert.c_str(), names.gate, names.up, names.down}, moe.width, moe.leaves);

@@ -22,7 +22,8 @@ Json write_family(const DecoderConfig& config, const Architecture& architecture)
 void read_routing(const Json& hf, const std::string& who, MoeConfig& moe);
 void write_routing(const MoeConfig& moe, Json& out);
 
-// Tensor names of a mixture: model.layers.N.<block>.gate, and <block>.experts.E.<gate|up|down>.
+// Tensor names of a mixture: model.layers.N.<block>.gate, <block>.experts.E.<gate|up|down>, and of a shared
+// expert <block>.shared_expert.<gate|up|down> and <block>.shared_expert_gate.
 struct ExpertNames {
   const char *block, *gate, *up, *down;
 };

@@ -7,7 +7,7 @@ namespace llmctl {
 
 const std::vector<Architecture>& architectures() {
   static const std::vector<Architecture> all = {llama_architecture(), gpt2_architecture(), mixtral_architecture(),
-                                                qwen3_architecture(), qwen3_moe_architecture()};
+                                                qwen3_architecture(), qwen3_moe_architecture(), qwen2_moe_architecture()};
   return all;
 }
 

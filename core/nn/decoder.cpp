@@ -60,6 +60,10 @@ Decoder::Decoder(const DecoderConfig& c, Parameters& p) : config_(c), dtype_(p.c
           static_cast<double>(c.moe.experts) * c.moe.balance_coef, c.moe.z_coef, c.moe.layers_of(c.layers)};
     for (int64_t e = 0; e < c.moe.experts; ++e)
       m.experts.push_back({linear(fmt::format("{}experts.{}.up", base, e)), linear(fmt::format("{}experts.{}.down", base, e))});
+    if (c.moe.shared_width > 0) {
+      m.shared = Mlp{linear(base + "shared.up"), linear(base + "shared.down"), MlpKind::swiglu, c.moe.shared_width};
+      m.shared_gate = linear(base + "shared.gate");
+    }
     return m;
   };
   for (int64_t l = 0; l < c.layers; ++l) {

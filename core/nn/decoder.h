@@ -78,7 +78,8 @@ struct DecoderSaved {
 class Decoder {
  public:
   // Structural names looked up in `parameters`: embed, positions, blocks.N.{norm1,qkv,q_norm,k_norm,output,norm2,
-  // up,down}[.bias], final_norm[.bias], head; of a layer with experts blocks.N.{router,experts.E.up,experts.E.down}.
+  // up,down}[.bias], final_norm[.bias], head; of a layer with experts
+  // blocks.N.{router,experts.E.{up,down},shared.{up,down,gate}}.
   Decoder(const DecoderConfig& config, Parameters& parameters);
 
   const DecoderConfig& config() const { return config_; }

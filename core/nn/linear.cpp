@@ -51,11 +51,11 @@ void Linear::forward(Ctx& ctx, const View& x, const View& y, const View& residua
                         .n = y.cols(), .group = group, .bias = b, .residual = residual});
 }
 
-void Linear::backward_input(Ctx& ctx, const View& dy, const View& dx) const {
+void Linear::backward_input(Ctx& ctx, const View& dy, const View& dx, const View& residual) const {
   ArenaFrame frame(ctx.arena);
   const View panels = backward_panels(ctx, *weight, dy.dtype);
   ctx.run(kn::Gemm{.x = dy, .w = panels, .y = dx, .n = dx.cols(), .leaves = weight->spec.backward,
-                   .bias = {}, .residual = {}, .order = weight->spec.order});
+                   .bias = {}, .residual = residual, .order = weight->spec.order});
 }
 
 void Linear::backward_weight(Ctx& ctx, const View& dy, const View& x) const {

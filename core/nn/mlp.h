@@ -15,7 +15,10 @@ struct MlpSaved {
   // Of a mixture of experts (core/nn/moe.h), whose T k rows are sorted by expert:
   View logits, index, weight;  // (T,E) f32, (T,k) i32 and f32: kernels/router.h
   View starts, token, place;   // i32: kernels/experts.h
-  View out;                    // (T k, D): what the experts make of their rows
+  View out;                    // (T k, D), with a shared expert (T k + T, D): what experts make of their rows
+  // Of a shared expert: (T, 2F) and (T, F) of its own F, its gate's logits (T,1) f32, and place and weight
+  // with its slot, (T,k + 1).
+  View shared_up, shared_act, gate, place_all, weight_all;
 };
 
 struct Mlp {

@@ -56,7 +56,13 @@ MlpSaved Moe::take_saved(Arena& arena, DType dtype, int64_t tokens) const {
   s.token = arena.take(DType::i32, {rows});
   s.place = arena.take(DType::i32, {tokens, per_token});
   s.up = arena.take(dtype, {rows, 2 * width});
-  s.out = arena.take(dtype, {rows, experts.front().down.weight->spec.rows()});
+  const int64_t hidden = experts.front().down.weight->spec.rows();
+  s.out = arena.take(dtype, {shared.width > 0 ? rows + tokens : rows, hidden});
+  if (shared.width == 0) return s;
+  s.shared_up = shared.take_saved(arena, dtype, tokens).up;
+  s.gate = arena.take(DType::f32, {tokens, 1});
+  s.place_all = arena.take(DType::i32, {tokens, per_token + 1});
+  s.weight_all = arena.take(DType::f32, {tokens, per_token + 1});
   return s;
 }
 
@@ -94,13 +100,25 @@ void Moe::backward_rows(Ctx& ctx, Linear Expert::*which, const View& dy, const V
   });
 }
 
-void Moe::activate(Ctx& ctx, const MlpSaved& saved) const { ctx.run(kn::SwigluFwd{.x = saved.up, .y = saved.act}); }
+void Moe::activate(Ctx& ctx, const MlpSaved& saved) const {
+  ctx.run(kn::SwigluFwd{.x = saved.up, .y = saved.act});
+  if (shared.width > 0) ctx.run(kn::SwigluFwd{.x = saved.shared_up, .y = saved.shared_act});
+}
 
 void Moe::route(Ctx& ctx, const View& h, const MlpSaved& saved) const {
   router.forward(ctx, h, saved.logits);
   ctx.run(kn::RouterFwd{.logits = saved.logits, .index = saved.index, .weight = saved.weight,
                         .renormalise = renormalise});
   ctx.run(kn::SortByExpert{.index = saved.index, .starts = saved.starts, .token = saved.token, .place = saved.place});
+}
+
+// All but its activation.
+void Moe::forward_shared(Ctx& ctx, const View& h, const MlpSaved& saved) const {
+  const RowRange own{saved.token.size(), h.rows()};
+  shared.down.forward(ctx, saved.shared_act, rows_in(saved.out, own));
+  shared_gate.forward(ctx, h, saved.gate);
+  ctx.run(kn::AddSharedSlot{.place = saved.place, .weight = saved.weight, .gate = saved.gate,
+                            .place_all = saved.place_all, .weight_all = saved.weight_all});
 }
 
 void Moe::forward(Ctx& ctx, const View& h, const View& residual, const View& y, const MlpSaved& saved) const {
@@ -111,9 +129,13 @@ void Moe::forward(Ctx& ctx, const View& h, const View& residual, const View& y, 
     ctx.run(kn::GatherRows{.x = h, .index = saved.token, .y = rows});
     forward_rows(ctx, &Expert::up, rows, saved.up, saved);
   }
+  if (shared.width > 0) shared.up.forward(ctx, h, saved.shared_up);
   activate(ctx, saved);
-  forward_rows(ctx, &Expert::down, saved.act, saved.out, saved);
-  ctx.run(kn::CombineExperts{.x = saved.out, .place = saved.place, .weight = saved.weight, .residual = residual, .y = y});
+  forward_rows(ctx, &Expert::down, saved.act, rows_in(saved.out, {0, saved.token.size()}), saved);
+  if (shared.width > 0) forward_shared(ctx, h, saved);
+  const bool all = shared.width > 0;
+  ctx.run(kn::CombineExperts{.x = saved.out, .place = all ? saved.place_all : saved.place,
+                             .weight = all ? saved.weight_all : saved.weight, .residual = residual, .y = y});
 }
 
 void Moe::count(Ctx& ctx, const MlpSaved& saved) const {
@@ -162,14 +184,32 @@ void Moe::backward_router(Ctx& ctx, const View& h, const MlpSaved& saved, const 
   router.backward_weight(ctx, dlogits, h);
 }
 
+void Moe::backward_shared(Ctx& ctx, const View& h, const MlpSaved& saved, const View& dout, const View& dgate,
+                          const View& dh) const {
+  ArenaFrame frame(ctx.arena);
+  const View dact = ctx.arena.take(h.dtype, {h.rows(), shared.width});
+  shared.down.backward_input(ctx, dout, dact);
+  shared.down.backward_weight(ctx, dout, saved.shared_act);
+  ctx.run(kn::SwigluBwd{.x = saved.shared_up, .dy = dact, .dx = saved.shared_up});
+  shared.up.backward_input(ctx, saved.shared_up, dh, dh);
+  shared.up.backward_weight(ctx, saved.shared_up, h);
+  shared_gate.backward_input(ctx, dgate, dh, dh);
+  shared_gate.backward_weight(ctx, dgate, h);
+}
+
 void Moe::backward(Ctx& ctx, const View& h, const View& dy, const MlpSaved& saved, const View& dh) const {
   ArenaFrame frame(ctx.arena);
-  const int64_t rows = saved.token.size();
-  const View dout = ctx.arena.take(h.dtype, {rows, h.cols()});
+  const int64_t rows = saved.token.size(), tokens = h.rows();
+  const bool all = shared.width > 0;
+  const View douts = ctx.arena.take(h.dtype, {saved.out.rows(), h.cols()}), dout = rows_in(douts, {0, rows});
   const View dact = ctx.arena.take(h.dtype, {rows, width});
-  const View dweight = ctx.arena.take(DType::f32, {h.rows(), per_token});
-  ctx.run(kn::CombineExpertsBwd{.dy = dy, .x = saved.out, .place = saved.place, .weight = saved.weight, .dx = dout,
-                                .dweight = dweight});
+  const View dweight = ctx.arena.take(DType::f32, {tokens, per_token});
+  const View dweights = all ? ctx.arena.take(DType::f32, {tokens, per_token + 1}) : dweight;
+  const View dgate = all ? ctx.arena.take(h.dtype, {tokens, 1}) : View{};
+  ctx.run(kn::CombineExpertsBwd{.dy = dy, .x = saved.out, .place = all ? saved.place_all : saved.place,
+                                .weight = all ? saved.weight_all : saved.weight, .dx = douts, .dweight = dweights});
+  if (all)
+    ctx.run(kn::AddSharedSlotBwd{.weight_all = saved.weight_all, .dweight_all = dweights, .dweight = dweight, .dgate = dgate});
   backward_rows(ctx, &Expert::down, dout, dact, saved);
   weight_gradients(ctx, &Expert::down, dout, saved.act, saved);
   ctx.run(kn::SwigluBwd{.x = saved.up, .dy = dact, .dx = saved.up});
@@ -178,6 +218,7 @@ void Moe::backward(Ctx& ctx, const View& h, const View& dy, const MlpSaved& save
   weight_gradients(ctx, &Expert::up, saved.up, dout, saved);
   backward_rows(ctx, &Expert::up, saved.up, dout, saved);
   backward_router(ctx, h, saved, dweight, dh);
+  if (all) backward_shared(ctx, h, saved, rows_in(douts, {rows, tokens}), dgate, dh);
   ctx.run(kn::CombineExperts{.x = dout, .place = saved.place, .weight = {}, .residual = dh, .y = dh});
 }
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // A mixture of experts in the place of a block's MLP: a router gives each token k of E experts, each a
-// SwiGLU MLP, and their outputs are summed with the router's weights (Mixtral, Qwen3-MoE). Dropless, in
-// training and in serving: a token's result depends on nothing but the token.
+// SwiGLU MLP, and their outputs are summed with the router's weights (Mixtral, Qwen3-MoE). Qwen2-MoE adds an
+// expert that every token has, weighted by the sigmoid of a gate. Dropless, in training and in serving: a
+// token's result depends on nothing but the token.
 //
 // Rounding points, beside those of the products and of kernels/router.h and kernels/experts.h: an expert's
-// output is rounded to the compute dtype before it is weighted; dlogits and the router's share of dh are
-// rounded to it; dh is rounded once more when the experts' shares have joined that.
+// output is rounded to the compute dtype before it is weighted; dlogits and dgate are rounded to it; dh is
+// rounded when the router's share is there, and as the shared expert's, its gate's and the experts' join.
 //
 // An expert's weight gradient is one chain over its rows of a part, in (unit, position) order; bf16 pairs and
 // blocks restart at a part, not at sequences. A part is ctx.parts_per_expert_part units.
@@ -20,6 +21,7 @@ struct MoeConfig {
   int64_t experts = 0;    // 0: no layer has
   int64_t per_token = 2;  // k
   int64_t width = 0;      // of an expert
+  int64_t shared_width = 0;  // of the shared expert; 0: there is none
   bool renormalise = true;  // weights of a token sum to 1
   // A layer l has experts when (l + 1) % step == 0 and it is not listed.
   int64_t step = 1;
@@ -44,10 +46,14 @@ struct Moe {
   // Of the losses' gradients, for one (layer, token) of a unit of n of them: balance / n^2, z / n.
   double balance = 0, z = 0;
   int64_t layers = 1;  // n is layers times the unit's tokens
+  // The expert that every token has, and its gate, or none (width 0).
+  Mlp shared = {};
+  Linear shared_gate = {};
 
   MlpSaved take_saved(Arena& arena, DType dtype, int64_t tokens) const;
   void take_activation(Arena& arena, DType dtype, int64_t tokens, MlpSaved& saved) const {
     saved.act = arena.take(dtype, {tokens * per_token, width});
+    if (shared.width > 0) saved.shared_act = arena.take(dtype, {tokens, shared.width});
   }
   void forward(Ctx& ctx, const View& h, const View& residual, const View& y, const MlpSaved& saved) const;
   void backward(Ctx& ctx, const View& h, const View& dy, const MlpSaved& saved, const View& dh) const;
@@ -69,6 +75,10 @@ struct Moe {
   void forward_rows(Ctx& ctx, Linear Expert::*which, const View& x, const View& y, const MlpSaved& saved) const;
   void backward_rows(Ctx& ctx, Linear Expert::*which, const View& dy, const View& dx, const MlpSaved& saved) const;
   void route(Ctx& ctx, const View& h, const MlpSaved& saved) const;
+  void forward_shared(Ctx& ctx, const View& h, const MlpSaved& saved) const;
+  // Adds to dh; dout (T,D) is the gradient of the shared expert's output, dgate (T,1) of its gate's logits.
+  void backward_shared(Ctx& ctx, const View& h, const MlpSaved& saved, const View& dout, const View& dgate,
+                       const View& dh) const;
   void backward_router(Ctx& ctx, const View& h, const MlpSaved& saved, const View& dweight, const View& dh) const;
   void weight_gradients(Ctx& ctx, Linear Expert::*which, const View& dy, const View& x, const MlpSaved& saved) const;
 };

@@ -123,6 +123,13 @@ TEST_CASE("a mixture of experts has the same bits on any machine and layout of t
   }
 }
 
+TEST_CASE("shared experts, head norms and layers without experts have the same bits", "[same-bits][moe]") {
+  for (const Json& hf : {test::tiny_qwen3_moe(1), test::tiny_qwen2_moe(4)}) {
+    INFO(hf["architectures"].dump());
+    check_same_everywhere(hf, test::tiny_config());
+  }
+}
+
 TEST_CASE("parts of experts' gradients are as many units as the config says", "[same-bits][moe]") {
   TrainConfig config = test::tiny_config();
   const Json hf = test::tiny_mixtral(1);
@@ -275,7 +282,8 @@ std::vector<float> logprobs_of(GenerationEngine& engine, const std::vector<int32
 
 TEST_CASE("log-probabilities are equal in training, prefill, pieces and decode", "[same-bits]") {
   for (const char* kind : {"bf16", "f32", "amx32"})
-    for (const Json& base : {test::tiny_llama(1), test::tiny_llama(4), test::tiny_gpt2(1), test::tiny_mixtral(1)}) {
+    for (const Json& base : {test::tiny_llama(1), test::tiny_llama(4), test::tiny_gpt2(1), test::tiny_mixtral(1),
+                             test::tiny_qwen2_moe(1)}) {
       const bool amx32 = kind == std::string("amx32");
       const char* compute = amx32 ? "bf16" : kind;
       const Json hf = amx32 ? in_amx32(base) : base;

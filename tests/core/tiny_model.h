@@ -69,6 +69,13 @@ inline Json tiny_qwen3_moe(int leaves = 1) {
   return hf;
 }
 
+inline Json tiny_qwen2_moe(int leaves = 1) {
+  Json hf = tiny_qwen3_moe(leaves);
+  hf["architectures"] = {"Qwen2MoeForCausalLM"};
+  hf["shared_expert_intermediate_size"] = 64;
+  return hf;
+}
+
 // Tokens from a counter, three documents a row.
 struct CountedTokens final : BatchSource {
   CountedTokens(int64_t rows, int64_t seq, int32_t vocab) : rows_(rows), seq_(seq), vocab_(vocab) {}

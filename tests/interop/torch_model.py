@@ -51,7 +51,22 @@ def qwen3_moe(seed=0, **options):
     return model
 
 
-EXPERT_NAMES = {"mixtral": ("block_sparse_moe", "w1", "w3", "w2"),
+def qwen2_moe(seed=0, **options):
+    torch.manual_seed(seed)
+    config = dict(vocab_size=VOCAB, hidden_size=64, intermediate_size=96, moe_intermediate_size=40, num_hidden_layers=2,
+                  num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, num_experts=10,
+                  num_experts_per_tok=3, shared_expert_intermediate_size=56, router_aux_loss_coef=0.05)
+    model = transformers.Qwen2MoeForCausalLM(
+        transformers.Qwen2MoeConfig(**{**config, **options}, attn_implementation="eager"))
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name.endswith("mlp.gate.weight"):
+                p.normal_(0, 0.1)
+    return model
+
+
+EXPERT_NAMES = {"qwen2_moe": ("mlp", "gate_proj", "up_proj", "down_proj"),
+                "mixtral": ("block_sparse_moe", "w1", "w3", "w2"),
                 "qwen3_moe": ("mlp", "gate_proj", "up_proj", "down_proj")}
 
 
@@ -137,7 +152,7 @@ def moe_losses(model, batch, units):
         scores = model.lm_head(out.last_hidden_state).flatten(0, 1).float()
         count = int((targets >= 0).sum())
         token_loss += torch.nn.functional.cross_entropy(scores, targets.flatten(), ignore_index=-1, reduction="sum")
-        aux_loss += count * load_balancing_loss_func(tuple(out.router_logits), model.config.num_local_experts,
+        aux_loss += count * load_balancing_loss_func(tuple(out.router_logits), model.config.num_experts,
                                                      model.config.num_experts_per_tok)
         targets_seen += count
     token_loss, aux_loss = token_loss / targets_seen, aux_loss / targets_seen

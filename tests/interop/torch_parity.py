@@ -24,6 +24,7 @@ MODELS = {
     "mixtral": torch_model.mixtral,
     "mixtral, aux loss 0.5, 4 of 5 experts": lambda: torch_model.mixtral(router_aux_loss_coef=0.5, num_local_experts=5,
                                                                          num_experts_per_tok=4),
+    "qwen2_moe": torch_model.qwen2_moe,
     "qwen3_moe": torch_model.qwen3_moe,
     "qwen3_moe, not renormalised, every second layer": lambda: torch_model.qwen3_moe(
         norm_topk_prob=False, decoder_sparse_step=2, mlp_only_layers=[], num_hidden_layers=4),

@@ -100,7 +100,8 @@ def written_there(figures, args, folder):
     models = {"llama": torch_model.llama(), "gpt2": torch_model.gpt2(),
               "llama, tied": torch_model.llama(tie_word_embeddings=True, attention_bias=True, mlp_bias=True),
               "gpt2, untied": torch_model.gpt2(tie_word_embeddings=False),
-              "mixtral": torch_model.mixtral(), "qwen3": torch_model.qwen3(), "qwen3_moe": torch_model.qwen3_moe()}
+              "mixtral": torch_model.mixtral(), "qwen3": torch_model.qwen3(), "qwen3_moe": torch_model.qwen3_moe(),
+              "qwen2_moe": torch_model.qwen2_moe()}
     for name, model in models.items():
         torch_model.shake(model)
         for shard in ("5GB", "40KB"):

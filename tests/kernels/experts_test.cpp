@@ -100,3 +100,33 @@ TEST_CASE("a token's slots combine in expert order", "[experts]") {
     CHECK((y.at(0) == 1.0) == !last);
   }
 }
+
+TEST_CASE("a shared expert's slot stands behind the others, and its gradient reaches the gate", "[experts]") {
+  const int64_t tokens = 21, k = 3;
+  Buffer place(DType::i32, {tokens, k}), weight(DType::f32, {tokens, k}), gate(DType::f32, {tokens, 1});
+  Buffer place_all(DType::i32, {tokens, k + 1}), weight_all(DType::f32, {tokens, k + 1});
+  place.fill_int(1, 0, tokens * k - 1), weight.fill(2), gate.fill(3, 2);
+  check_same_bits(AddSharedSlot{.place = place, .weight = weight, .gate = gate, .place_all = place_all, .weight_all = weight_all},
+                  {&place_all, &weight_all});
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t j = 0; j < k; ++j) {
+      CHECK(place_all.at(t * (k + 1) + j) == place.at(t * k + j));
+      CHECK(weight_all.at(t * (k + 1) + j) == weight.at(t * k + j));
+    }
+    CHECK(place_all.at(t * (k + 1) + k) == static_cast<double>(tokens * k + t));
+    CHECK(weight_all.at(t * (k + 1) + k) == Approx(1 / (1 + std::exp(-gate.at(t)))).epsilon(1e-6));
+  }
+  for (DType dtype : {DType::f32, DType::bf16}) {
+    Buffer dweight_all(DType::f32, {tokens, k + 1}), dweight(DType::f32, {tokens, k}), dgate(dtype, {tokens, 1});
+    dweight_all.fill(4);
+    check_same_bits(AddSharedSlotBwd{.weight_all = weight_all, .dweight_all = dweight_all, .dweight = dweight, .dgate = dgate},
+                    {&dweight, &dgate});
+    Values want;
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t j = 0; j < k; ++j) CHECK(dweight.at(t * k + j) == dweight_all.at(t * (k + 1) + j));
+      const double s = 1 / (1 + std::exp(-gate.at(t)));
+      want.push_back(dweight_all.at(t * (k + 1) + k) * s * (1 - s));
+    }
+    check_close(dgate, want, dtype == DType::f32 ? 1e-6 : 0.01);
+  }
+}

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "cmd/bench_runs.h"
+#include "core/base/memory.h"
 #include "parallel/plan.h"
 
 namespace llmctl {

@@ -85,17 +85,6 @@ CrowdResult run_crowd(GenerationEngine& engine, int clients, int64_t prompt, int
   return {std::chrono::duration<double>(crowd.start - crowd.submitted).count(), rate};
 }
 
-int64_t available_bytes() {
-  std::ifstream in("/proc/meminfo");
-  std::string word;
-  while (in >> word) {
-    int64_t kib = 0;
-    if (word == "MemAvailable:" && in >> kib) return kib * 1024;
-    in.ignore(1 << 16, '\n');
-  }
-  return 0;
-}
-
 bool reset_peak_resident() {
   ::malloc_trim(0);  // what was freed is not what is in use
   std::ofstream out("/proc/self/clear_refs");

@@ -43,9 +43,7 @@ struct CrowdResult {
 CrowdResult run_crowd(GenerationEngine& engine, int clients, int64_t prompt, int tokens, int64_t salt,
                       const std::function<void()>& started = nullptr);
 
-// Bytes that may still be used without swapping (MemAvailable). 0 where the system does not say.
-int64_t available_bytes();
-// From here on peak_resident_bytes() (parallel/plan.h) counts anew; false where the system cannot.
+// From here on peak_resident_bytes() (core/base/memory.h) counts anew; false where the system cannot.
 bool reset_peak_resident();
 
 }  // namespace llmctl

@@ -12,6 +12,7 @@
 #include <chrono>
 
 #include "cmd/bench_predict.h"
+#include "core/base/memory.h"
 #include "core/base/signal.h"
 #include "parallel/plan.h"
 

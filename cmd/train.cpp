@@ -8,6 +8,7 @@
 #include "cmd/build_id.h"
 #include "cmd/commands.h"
 #include "cmd/training.h"
+#include "core/base/memory.h"
 #include "core/base/op_times.h"
 #include "parallel/plan.h"
 #include "parallel/world.h"

@@ -2,21 +2,11 @@
 #include "parallel/plan.h"
 
 #include <algorithm>
-#include <fstream>
+
+#include "core/base/memory.h"
 
 namespace llmctl {
 namespace {
-
-int64_t status_line(const std::string& key) {
-  std::ifstream in("/proc/self/status");
-  std::string word;
-  while (in >> word) {
-    int64_t kib = 0;
-    if (word == key + ":" && in >> kib) return kib * 1024;
-    in.ignore(1 << 16, '\n');
-  }
-  return 0;
-}
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -183,9 +173,6 @@ int64_t total_bytes(const std::vector<MemoryLine>& lines) {
   for (const MemoryLine& line : lines) sum += line.bytes;
   return sum;
 }
-
-int64_t resident_bytes() { return status_line("VmRSS"); }
-int64_t peak_resident_bytes() { return status_line("VmHWM"); }
 
 std::vector<MemoryLine> plan_here(const TrainConfig& config, const ModelSpec& spec, const kn::Exec& exec,
                                   const Sharding& sharding) {

@@ -32,11 +32,6 @@ struct LayoutPlan {
 
 int64_t total_bytes(const std::vector<MemoryLine>& lines);
 
-// What this process holds in memory now, and the most it ever held (VmRSS, VmHWM). 0 where the
-// system does not say.
-int64_t resident_bytes();
-int64_t peak_resident_bytes();
-
 // A run on this machine: the process as it stands now and its stacks, the trainer's arenas, the validation pass when
 // the config has one, and the buffer through which a checkpoint is written.
 std::vector<MemoryLine> plan_here(const TrainConfig& config, const ModelSpec& spec, const kn::Exec& exec,

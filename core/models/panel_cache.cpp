@@ -13,6 +13,7 @@
 #include <ctime>
 #include <fstream>
 
+#include "core/base/memory.h"
 #include "core/io/tensor_store.h"
 #include "core/models/panel_file.h"
 #include "core/tensor/arena.h"
@@ -28,18 +29,6 @@ constexpr size_t kModels = 4;
 const char* variable(const char* name) {
   const char* value = std::getenv(name);
   return value ? value : "";
-}
-
-// What the system can give without swapping; 0 when it does not say.
-int64_t available_memory() {
-  std::ifstream in("/proc/meminfo");
-  for (std::string word; in >> word;)
-    if (word == "MemAvailable:") {
-      int64_t kib = 0;
-      in >> kib;
-      return kib * 1024;
-    }
-  return 0;
 }
 
 // Brings the mapping into this process's page table, on all threads: with huge pages a millisecond.
@@ -156,7 +145,7 @@ std::optional<PanelMap> PanelCache::find() {
 }
 
 std::unique_ptr<PanelCache::Writer> PanelCache::writer() {
-  const int64_t needed = file_bytes(bytes_), memory = available_memory() / 4;
+  const int64_t needed = file_bytes(bytes_), memory = available_bytes() / 4;
   try {
     check(options_.max_bytes == 0 || needed <= options_.max_bytes, Code::io, "[cache] ", human_bytes(needed),
           " of packed weights, the bound is ", human_bytes(options_.max_bytes));

@@ -4,6 +4,8 @@
 #include <catch2/catch.hpp>
 #include <chrono>
 
+#include "core/base/memory.h"
+
 using namespace llmctl;
 
 namespace {

@@ -95,12 +95,19 @@ void Model::allocate_over(PanelMap weights) {
 
 void Model::load(const TensorStore& store) {
   if (parameters_.purpose() == Purpose::inference) {
+    if (exec_.device.kind != kn::DeviceKind::cpu) {
+      DeviceSink sink(exec_);
+      return load(store, sink);
+    }
     InPlace sink;
     return load(store, sink);
   }
+  const kn::Exec host = kn::on_host(exec_);
   for (WeightState& w : parameters_.all()) {
     for (size_t i = 0; i < w.spec.params.size(); ++i)
-      read_param(find_tensor(store, w.spec.params[i]), w.spec.params[i], w.param_rows(w.master, i), exec_);
+      fill_through_host(exec_, w.param_rows(w.master, i), [&](const View& out) {
+        read_param(find_tensor(store, w.spec.params[i]), w.spec.params[i], out, host);
+      });
     parameters_.set_compute(exec_, w, w.master);
   }
 }
@@ -109,16 +116,18 @@ void Model::initialise(int64_t seed) {
   for (WeightState& w : parameters_.all()) {
     for (size_t i = 0; i < w.spec.params.size(); ++i) {
       const Param& p = w.spec.params[i];
-      float* out = w.param_rows(w.master, i).as<float>();
       const kn::RandomKey key{static_cast<uint64_t>(seed), 0, static_cast<uint32_t>(digest_of(p.name).low)};
-      kn::parallel_for(exec_, p.rows, [&](int64_t r) {
-        for (int64_t c = 0; c < p.cols; ++c) {
-          const int64_t at = r * p.cols + c;
-          float value = p.init == Init::ones ? 1.0f : 0.0f;
-          if (p.init == Init::normal)
-            value = p.init_std * static_cast<float>(kn::random_normal(key, static_cast<uint64_t>(at)));
-          out[at] = value;
-        }
+      fill_through_host(exec_, w.param_rows(w.master, i), [&](const View& to) {
+        float* out = to.as<float>();
+        kn::parallel_for(exec_, p.rows, [&](int64_t r) {
+          for (int64_t c = 0; c < p.cols; ++c) {
+            const int64_t at = r * p.cols + c;
+            float value = p.init == Init::ones ? 1.0f : 0.0f;
+            if (p.init == Init::normal)
+              value = p.init_std * static_cast<float>(kn::random_normal(key, static_cast<uint64_t>(at)));
+            out[at] = value;
+          }
+        });
       });
     }
   }
@@ -133,7 +142,13 @@ void Model::save(const fs::path& folder) const {
       const Param& p = w.spec.params[i];
       const View memory = w.param_rows(w.master, i);
       NamedView t{p.name, file_shape(p, w.spec.role, spec_.compute)};
-      t.fill = [&p, memory, this](void* out) { write_param(memory, p, spec_.compute, out, exec_); };
+      t.fill = [&p, memory, this](void* out) {
+        if (exec_.device.kind == kn::DeviceKind::cpu) return write_param(memory, p, spec_.compute, out, exec_);
+        std::vector<float> copy = fetched<float>(exec_, memory);
+        View host = memory;
+        host.data = copy.data();
+        write_param(host, p, spec_.compute, out, kn::on_host(exec_));
+      };
       tensors.push_back(std::move(t));
     }
   save_tensors(folder, tensors);

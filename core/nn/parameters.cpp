@@ -37,6 +37,8 @@ void Parameters::quantise(int weight, int bits, int64_t group) {
 
 void Parameters::place() {
   arena_.release(0);
+  if (purpose_ == Purpose::training) overflows_ = arena_.take(DType::i32, {static_cast<int64_t>(weights_.size())});
+  int64_t flag = 0;
   for (WeightState& w : weights_) {
     const int64_t rows = w.spec.padded_rows, cols = w.spec.cols();
     auto take = [&](DType dtype) {
@@ -53,7 +55,7 @@ void Parameters::place() {
       else if (grad_ == GradKind::one_part && w.spec.role == Role::vector)
         w.chain = take(DType::f32);
     }
-    if (purpose_ == Purpose::training) w.overflow = arena_.take(DType::i32, {1});
+    if (purpose_ == Purpose::training) w.overflow = View(overflows_.as<int32_t>() + flag++, DType::i32, {1});
     const bool is_master = purpose_ == Purpose::training && (compute_ == DType::f32 || w.spec.role == Role::table);
     if (w.spec.role != Role::linear) w.rows = is_master ? w.master : take(compute_);
     w.panels = {};

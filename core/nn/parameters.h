@@ -65,6 +65,8 @@ class Parameters {
   DType compute() const { return compute_; }
   Purpose purpose() const { return purpose_; }
   int64_t bytes() const { return arena_.peak(); }
+  // The overflow flags of all(), i32 (Purpose::training).
+  const View& overflows() const { return overflows_; }
   // Of the largest panels of a block that are packed on use: 0 when none are.
   int64_t packed_bytes() const;
 
@@ -76,6 +78,7 @@ class Parameters {
  private:
   void place();
   std::vector<WeightState> weights_;
+  View overflows_;
   DType compute_;
   Purpose purpose_;
   GradKind grad_;

@@ -87,12 +87,19 @@ std::string damage_of(const fs::path& checkpoint) {
   return "";
 }
 
+// A tensor of the model's memory; of a GPU's it is copied when its turn comes.
+NamedView on_disk(const std::string& name, const View& v, const kn::Exec& exec) {
+  NamedView t{name, v};
+  if (exec.device.kind != kn::DeviceKind::cpu) t.fill = [v, &exec](void* out) { kn::download(exec, out, v.data, v.bytes()); };
+  return t;
+}
+
 void save_state(const fs::path& folder, const Model& model, const CheckpointState& state) {
   std::vector<NamedView> tensors;
   for (const WeightState& w : model.parameters().all())
     for (size_t i = 0; i < w.spec.params.size(); ++i)
       for (const StateKind& kind : kinds_of(w))
-        tensors.push_back({w.spec.params[i].name + kind.suffix, w.param_rows(w.*kind.view, i)});
+        tensors.push_back(on_disk(w.spec.params[i].name + kind.suffix, w.param_rows(w.*kind.view, i), model.exec()));
   save_safetensors(folder / "optimizer.safetensors", tensors, {{"format", "llmctl"}}, true);
   const Json json = {{"step", state.step},
                      {"tokens", state.tokens},
@@ -147,10 +154,11 @@ CheckpointState load_checkpoint(const fs::path& checkpoint, Model& model, const 
         const View from = file.at(w.spec.params[i].name + kind.suffix), to = w.param_rows(w.*kind.view, i);
         check(from.dtype == DType::f32 && from.size() == to.size() && from.cols() == to.cols(), Code::input,
               "[checkpoint] ", checkpoint.string(), ": ", w.spec.params[i].name, " has another shape: it is of another model");
-        std::memcpy(to.data, from.data, static_cast<size_t>(to.bytes()));
+        kn::upload(exec, to.data, from.data, to.bytes());
       }
   }
   model.parameters().refresh(exec);
+  kn::wait(exec);
   const fs::path path = folder / "state.json";
   const Json json = read_json(path);
   auto has = [&](const char* key, auto is) { return json.is_object() && json.contains(key) && (json[key].*is)(); };

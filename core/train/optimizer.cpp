@@ -31,15 +31,16 @@ double tree_sum(const double* values, int64_t n) {
 
 Optimizer::Optimizer(Parameters& parameters, Arena& arena, bool digest)
     : parameters_(parameters), arena_(arena), digest_(digest) {
-  int64_t total = 0, largest = 0;
+  int64_t total = 0, largest = 0, count = 0;
   each_param(parameters, [&](WeightState& w, const Param&, size_t i) {
     const int64_t tiles = tiles_of(w.param_rows(w.master, i));
+    ++count;
     total += tiles;
     largest = std::max(largest, tiles);
   });
   norms_ = arena.take(DType::i64, {total});  // f64 by size
   tile_digests_ = arena.take(DType::i64, {largest, 4});
-  digest_out_ = arena.take(DType::i64, {4});
+  digest_out_ = arena.take(DType::i64, {count, 4});
   each_param(parameters, [&](WeightState& w, const Param& p, size_t) {
     const ArenaFrame frame(arena);
     if (w.muon) muon_scratch(arena, p.rows, p.cols);
@@ -50,13 +51,15 @@ void Optimizer::clear_gradients(const kn::Exec& exec) {
   for (WeightState& w : parameters_.all()) {
     const bool stored = w.spec.multiplies() && w.chain;  // before anything is added
     if (!stored) kn::run(kn::Clear{.x = w.grad}, exec);
-    kn::run(kn::Clear{.x = w.overflow}, exec);
   }
+  kn::run(kn::Clear{.x = parameters_.overflows()}, exec);
 }
 
-void Optimizer::check_overflow(const std::string& where) const {
+void Optimizer::check_overflow(const std::string& where, const kn::Exec& exec) const {
+  const std::vector<int32_t> raised = fetched<int32_t>(exec, parameters_.overflows());
+  size_t flag = 0;
   for (const WeightState& w : parameters_.all())
-    check(*w.overflow.as<int32_t>() == 0, Code::input, "[train] ", where, ": the gradient of ", w.spec.params[0].name,
+    check(raised[flag++] == 0, Code::input, "[train] ", where, ": the gradient of ", w.spec.params[0].name,
           w.spec.params.size() > 1 ? " (or what it is fused with)" : "",
           " is not finite or too large for fixed point; the weights of the step before are kept");
 }
@@ -69,7 +72,7 @@ double Optimizer::grad_norm(float scale, const kn::Exec& exec) {
     kn::run(kn::GradNorm{.grad = g, .scale = scale, .out = View(norms_.as<int64_t>() + at, DType::i64, {tiles})}, exec);
     at += tiles;
   });
-  return std::sqrt(tree_sum(norms_.as<double>(), at));
+  return std::sqrt(tree_sum(fetched<double>(exec, norms_).data(), at));
 }
 
 double adjusted_rate(const std::string& adjust_lr_fn, int64_t rows, int64_t cols) {
@@ -77,7 +80,7 @@ double adjusted_rate(const std::string& adjust_lr_fn, int64_t rows, int64_t cols
   return adjust_lr_fn == "original" ? std::sqrt(std::max(1.0, r / c)) : 0.2 * std::sqrt(std::max(r, c));
 }
 
-void Optimizer::adamw(const Step& step, WeightState& w, size_t i, const kn::Exec& exec) {
+void Optimizer::adamw(const Step& step, WeightState& w, size_t i, const View& digest, const kn::Exec& exec) {
   const OptimizerConfig& o = step.o;
   const Param& p = w.spec.params[i];
   kn::AdamW op{.grad = w.param_rows(w.grad, i), .master = w.param_rows(w.master, i), .m = w.param_rows(w.m, i),
@@ -93,12 +96,12 @@ void Optimizer::adamw(const Step& step, WeightState& w, size_t i, const kn::Exec
   op.digest_key = digest_of(p.name).low;
   if (digest_) {
     op.tile_digests = rows_of(tile_digests_, 0, tiles_of(op.master));
-    op.digest = digest_out_;
+    op.digest = digest;
   }
   kn::run(op, exec);
 }
 
-void Optimizer::muon(const Step& step, WeightState& w, size_t i, const kn::Exec& exec) {
+void Optimizer::muon(const Step& step, WeightState& w, size_t i, const View& digest, const kn::Exec& exec) {
   const OptimizerConfig& o = step.o;
   const Param& p = w.spec.params[i];
   const ArenaFrame frame(arena_);
@@ -112,8 +115,8 @@ void Optimizer::muon(const Step& step, WeightState& w, size_t i, const kn::Exec&
   if (digest_) {
     const int64_t tiles = tiles_of(scratch.update);
     first.tile_digests = last.tile_digests = View(tile_digests_.data, DType::i64, {tiles, 2});
-    first.digest = View(digest_out_.as<int64_t>() + 2, DType::i64, {2});
-    last.digest = View(digest_out_.data, DType::i64, {2});
+    first.digest = View(digest.as<int64_t>() + 2, DType::i64, {2});
+    last.digest = View(digest.data, DType::i64, {2});
   }
   kn::run(first, exec);
   const float factor = orthogonalize(scratch, o.ns_steps, exec);
@@ -135,13 +138,20 @@ UpdateResult Optimizer::update(const TrainConfig& config, int64_t step, double g
   if (o.matrix_learning_rate > 0) matrices.learning_rate = o.matrix_learning_rate;
   const Step s{o, step + 1, static_cast<float>(gradient_scale * clip), result.learning_rate,
                learning_rate_at(matrices, config.schedule, step)};
-  each_param(parameters_, [&](WeightState& w, const Param& p, size_t i) {
-    if (digest_) kn::run(kn::Clear{.x = digest_out_}, exec);
-    w.muon ? muon(s, w, i, exec) : adamw(s, w, i, exec);
-    if (!digest_ || exec.plan) return;
-    const auto* d = digest_out_.as<uint64_t>();
-    result.digests.push_back({p.name, {d[0], d[1]}, {d[2], d[3]}});
+  if (digest_) kn::run(kn::Clear{.x = digest_out_}, exec);
+  int64_t at = 0;
+  each_param(parameters_, [&](WeightState& w, const Param&, size_t i) {
+    const View digest = reshaped(rows_of(digest_out_, at++, 1), {4});
+    w.muon ? muon(s, w, i, digest, exec) : adamw(s, w, i, digest, exec);
   });
+  if (digest_ && !exec.plan) {
+    const std::vector<uint64_t> d = fetched<uint64_t>(exec, digest_out_);
+    size_t row = 0;
+    each_param(parameters_, [&](WeightState&, const Param& p, size_t) {
+      result.digests.push_back({p.name, {d[row], d[row + 1]}, {d[row + 2], d[row + 3]}});
+      row += 4;
+    });
+  }
   parameters_.refresh(exec);
   return result;
 }

@@ -30,7 +30,7 @@ class Optimizer {
 
   void clear_gradients(const kn::Exec& exec);
   // Error{input} naming the first tensor whose gradient overflowed or was not finite.
-  void check_overflow(const std::string& where) const;
+  void check_overflow(const std::string& where, const kn::Exec& exec) const;
   // gradient_scale turns the accumulated sums into the mean gradient. step counts from 0.
   UpdateResult update(const TrainConfig& config, int64_t step, double gradient_scale, const kn::Exec& exec);
 
@@ -43,14 +43,14 @@ class Optimizer {
     double rate, matrix_rate;
   };
   double grad_norm(float scale, const kn::Exec& exec);
-  void adamw(const Step& step, WeightState& w, size_t i, const kn::Exec& exec);
-  void muon(const Step& step, WeightState& w, size_t i, const kn::Exec& exec);
+  void adamw(const Step& step, WeightState& w, size_t i, const View& digest, const kn::Exec& exec);
+  void muon(const Step& step, WeightState& w, size_t i, const View& digest, const kn::Exec& exec);
   Parameters& parameters_;
   Arena& arena_;
   bool digest_;
   View norms_;         // f64 tiles of all tensors, as i64
   View tile_digests_;  // i64 (tiles of the largest tensor, 4)
-  View digest_out_;    // i64 (4)
+  View digest_out_;    // i64 (parameters, 4)
 };
 
 // torch.optim.Muon's factor of the learning rate of a (rows, cols) matrix.

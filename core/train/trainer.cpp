@@ -39,7 +39,7 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
                                      grad_kind(config),
                                      config.optimizer.name == "muon" ? Update::muon : Update::adamw,
                                      panels_of(config))),
-      batch_arena_("batch"),
+      batch_arena_(Arena::staged("batch", exec.device)),
       step_arena_("activations", exec.device),
       optimizer_arena_("optimizer scratch", exec.device) {
   check(config.batch.units % config.parallel.units_per_pass == 0, Code::input, "[train] ", config.batch.units,
@@ -116,6 +116,7 @@ void Trainer::pass(int64_t units, std::vector<double>& unit_losses, const kn::Ex
   ctx.part_tokens = unit_tokens();
   ctx.panels = step_arena_.bytes(model_->parameters().packed_bytes());
   const int64_t pieces = builder_->pieces();
+  if (!exec.plan) builder_->send(exec);
   for (int64_t u = 0; u < units; ++u)
     ctx.parts.push_back({u * unit_tokens(), pieces > 1 ? piece_tokens() : unit_tokens()});
   const int64_t tokens = units * unit_tokens();
@@ -130,10 +131,10 @@ void Trainer::pass(int64_t units, std::vector<double>& unit_losses, const kn::Ex
   }
   model_->decoder().backward_embed(ctx, builder_->ids(), builder_->positions(), dx);
   if (exec.plan) return;
-  const float* l = loss.as<float>();
+  const std::vector<float> l = fetched<float>(exec, loss);
   for (int64_t u = 0; u < units; ++u) {
     double sum = 0;  // in token order
-    for (int64_t i = 0; i < unit_tokens(); ++i) sum += static_cast<double>(l[u * unit_tokens() + i]);
+    for (int64_t i = 0; i < unit_tokens(); ++i) sum += static_cast<double>(l[static_cast<size_t>(u * unit_tokens() + i)]);
     unit_losses.push_back(sum);
   }
 }
@@ -165,7 +166,7 @@ double Trainer::accumulate(const BatchSource& source, int64_t step, StepResult& 
     const std::string where = fmt::format("step {}, units {}..{}", step, first, first + per_pass - 1);
     for (size_t i = losses.size() - static_cast<size_t>(per_pass); i < losses.size(); ++i)
       check(std::isfinite(losses[i]), Code::input, "[train] ", where, ": the loss is not finite");
-    optimizer_->check_overflow(where);
+    optimizer_->check_overflow(where, exec_);
   }
   check(result.targets > 0, Code::input, "[train] step ", step, " has no target: every row is one token of a document");
   result.loss = tree_sum(losses.data(), static_cast<int64_t>(losses.size())) / static_cast<double>(result.targets);

@@ -51,10 +51,18 @@ void print_result(const Common& common, const Json& result, const std::string& h
 // Bytes to stdout now (streamed text). Error{io}.
 void print_text(std::string_view text);
 
-// Threads and Exec as the common flags ask. Not copyable; outlives what uses exec.
-// Error{usage} for a bad name, Error{device} for a device that is not there.
+// Where a verb's arithmetic can run.
+enum class Devices : uint8_t { cpu, any };
+
+// Threads and Exec as the common flags ask; its device is the calling thread's from then on. Not
+// copyable; outlives what uses exec. auto is the CPU until the GPU back end has been verified on one.
+// Error{usage} for a bad name, Error{device} for a device that is not there, Error{unsupported} for one
+// that the verb cannot use.
 struct Runtime {
-  explicit Runtime(const Common& common);
+  explicit Runtime(const Common& common, Devices devices = Devices::cpu);
+  ~Runtime();
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
   std::unique_ptr<kn::ThreadPool> pool;
   kn::Exec exec;
 };

@@ -73,7 +73,7 @@ int train(TrainOptions& o, Common& common) {
   check(!o.run.empty() || o.plan, Code::usage, "[train] name the run's folder with --run");
   check(o.stop_after >= 0, Code::usage, "[train] --stop-after ", o.stop_after, ": must not be negative");
   resolve(o);
-  Runtime runtime(common);
+  Runtime runtime(common, Devices::any);
   const auto job = make_training_job(o.config, fields_of(o.config).write(), o.run, common);
   if (o.plan) return print_plan(*job, runtime, common);
   job->inputs.resume = o.resume;

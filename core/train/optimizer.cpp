@@ -14,6 +14,8 @@ namespace {
 
 int64_t tiles_of(const View& v) { return kn::tiles_of(v.rows(), v.cols()); }
 
+constexpr int64_t kDigestRow = 8;  // of 64 bytes: what is planned grows by the same for every block
+
 template <class Visit>
 void each_param(Parameters& parameters, Visit&& visit) {
   for (WeightState& w : parameters.all())
@@ -40,7 +42,7 @@ Optimizer::Optimizer(Parameters& parameters, Arena& arena, bool digest)
   });
   norms_ = arena.take(DType::i64, {total});  // f64 by size
   tile_digests_ = arena.take(DType::i64, {largest, 4});
-  digest_out_ = arena.take(DType::i64, {count, 4});
+  digest_out_ = arena.take(DType::i64, {count, kDigestRow});
   each_param(parameters, [&](WeightState& w, const Param& p, size_t) {
     const ArenaFrame frame(arena);
     if (w.muon) muon_scratch(arena, p.rows, p.cols);
@@ -141,7 +143,7 @@ UpdateResult Optimizer::update(const TrainConfig& config, int64_t step, double g
   if (digest_) kn::run(kn::Clear{.x = digest_out_}, exec);
   int64_t at = 0;
   each_param(parameters_, [&](WeightState& w, const Param&, size_t i) {
-    const View digest = reshaped(rows_of(digest_out_, at++, 1), {4});
+    const View digest(digest_out_.as<int64_t>() + at++ * kDigestRow, DType::i64, {4});
     w.muon ? muon(s, w, i, digest, exec) : adamw(s, w, i, digest, exec);
   });
   if (digest_ && !exec.plan) {
@@ -149,7 +151,7 @@ UpdateResult Optimizer::update(const TrainConfig& config, int64_t step, double g
     size_t row = 0;
     each_param(parameters_, [&](WeightState&, const Param& p, size_t) {
       result.digests.push_back({p.name, {d[row], d[row + 1]}, {d[row + 2], d[row + 3]}});
-      row += 4;
+      row += kDigestRow;
     });
   }
   parameters_.refresh(exec);

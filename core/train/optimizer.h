@@ -50,7 +50,7 @@ class Optimizer {
   bool digest_;
   View norms_;         // f64 tiles of all tensors, as i64
   View tile_digests_;  // i64 (tiles of the largest tensor, 4)
-  View digest_out_;    // i64 (parameters, 4)
+  View digest_out_;    // i64 (parameters, 8), the first 4 of a row
 };
 
 // torch.optim.Muon's factor of the learning rate of a (rows, cols) matrix.

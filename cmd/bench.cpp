@@ -19,6 +19,7 @@
 #include "data/bpe_train.h"
 #include "data/corpus.h"
 #include "data/tokenizer.h"
+#include "kernels/basic.h"
 
 namespace llmctl {
 namespace {
@@ -66,6 +67,26 @@ double measure_bandwidth(const kn::Exec& exec, int64_t each) {
     best = std::max(best, static_cast<double>(times * tasks * each) / seconds_since(start));
   }
   check(sums[0] != 0, Code::bug, "[bench] nothing was read");
+  return best;
+}
+
+// A GPU's copies of 1 GiB, bytes read and written.
+double measure_copy(const kn::Exec& exec) {
+  const int64_t bytes = int64_t{1} << 30;
+  Arena arena("copies", exec.device);
+  View from, to;
+  for (bool planned : {false, true}) {
+    from = arena.take(DType::u8, {bytes}), to = arena.take(DType::u8, {bytes});
+    if (!planned) arena.allocate();
+  }
+  const View x(from.data, DType::f32, {bytes / 4}), y(to.data, DType::f32, {bytes / 4});
+  double best = 0;
+  for (int attempt = 0; attempt < 10; ++attempt) {
+    const auto start = Clock::now();
+    kn::run(kn::Convert{.x = x, .y = y}, exec);
+    kn::wait(exec);
+    if (attempt > 1) best = std::max(best, 2.0 * static_cast<double>(bytes) / seconds_since(start));
+  }
   return best;
 }
 
@@ -137,7 +158,7 @@ std::optional<GemmShape> shape_of(const std::string& text) {
 }
 
 int bench(const std::vector<std::string>& suites, const BenchOptions& options, Common& common) {
-  Runtime runtime(common);
+  Runtime runtime(common, Devices::any);
   double load = 0;
   if (::getloadavg(&load, 1) == 1 && load > 0.5 * usable_cpus())
     common.log.warning(
@@ -146,6 +167,8 @@ int bench(const std::vector<std::string>& suites, const BenchOptions& options, C
   check(sweeps || options.report.empty(), Code::usage, "[bench] --report is a page of the suite scaling: name it too");
   std::unique_ptr<OutputFile> page;  // refused now, not after minutes
   if (!options.report.empty()) page = std::make_unique<OutputFile>(options.report, options.force);
+  check(!sweeps || runtime.exec.device.kind == kn::DeviceKind::cpu, Code::unsupported,
+        "[bench] scaling runs on the CPU only: its cost model is a CPU's");
   Bench b(runtime.exec, common.log, options);
   for (const std::string& name : suites) {
     const auto* suite = std::find_if(std::begin(kSuites), std::end(kSuites), [&](const Suite& s) { return name == s.name; });
@@ -162,6 +185,7 @@ int bench(const std::vector<std::string>& suites, const BenchOptions& options, C
   print_result(common,
                {{"rows", rows},
                 {"bf16_order", kn::name_of(options.order)},
+                {"device", runtime.exec.device.kind == kn::DeviceKind::cpu ? "cpu" : kn::device_info(runtime.exec.device.index).name},
                 {"isa", kn::name_of(runtime.exec.isa)},
                 {"threads", runtime.pool->threads()},
                 {"quick", options.quick},
@@ -189,6 +213,11 @@ double Bench::peak(DType dtype) {
 }
 
 double Bench::bandwidth(double working_set) {
+  if (exec.device.kind != kn::DeviceKind::cpu) {
+    double& known = bandwidth_[0];
+    if (known == 0) known = measure_copy(exec);
+    return known;
+  }
   const double each = working_set / exec.pool->threads();
   int64_t size = int64_t{1} << 20;  // to a power of two between 1 and 128 MiB
   while (size < int64_t{128} << 20 && static_cast<double>(size) < each) size *= 2;
@@ -198,21 +227,37 @@ double Bench::bandwidth(double working_set) {
 }
 
 double Bench::median(const std::function<void()>& f) const {
-  f();
+  const auto finished = [&] {
+    f();
+    kn::wait(exec);
+  };
+  finished();
   std::vector<double> seconds;
   double sum = 0;
   // Short cases repeat more; long ones three times.
   while (seconds.size() < 3 || (sum < (quick ? 0.1 : 0.5) && seconds.size() < 101)) {
     stop_if_interrupted("bench");
     const auto start = Clock::now();
-    f();
+    finished();
     seconds.push_back(seconds_since(start));
     sum += seconds.back();
   }
   return median_of(std::move(seconds));
 }
 
-Filled::Filled(DType dtype, std::initializer_list<int64_t> dims, const kn::Exec& exec) : arena("bench") {
+Filled::Filled(DType dtype, std::initializer_list<int64_t> dims, const kn::Exec& exec, const void* values, int64_t bytes)
+    : arena("bench", exec.device) {
+  for (bool planned : {false, true}) {
+    view = arena.take(dtype, dims);
+    if (!planned) arena.allocate();
+  }
+  check(bytes <= view.bytes(), Code::bug, "[bench] ", bytes, " bytes for ", view.bytes());
+  kn::upload(exec, view.data, values, bytes);
+  kn::wait(exec);
+}
+
+Filled::Filled(DType dtype, std::initializer_list<int64_t> dims, const kn::Exec& exec, int top)
+    : arena(Arena::staged("bench", exec.device)) {
   for (bool planned : {false, true}) {
     view = arena.take(dtype, dims);
     if (!planned) arena.allocate();
@@ -226,9 +271,12 @@ Filled::Filled(DType dtype, std::initializer_list<int64_t> dims, const kn::Exec&
       std::memcpy(&bits, &v, 4);
       if (dtype == DType::f32) view.as<float>()[r * cols + c] = v;
       if (dtype == DType::bf16) view.as<uint16_t>()[r * cols + c] = static_cast<uint16_t>(bits >> 16);
-      if (dtype == DType::i8) view.as<int8_t>()[r * cols + c] = static_cast<int8_t>(8 * v);
+      if (dtype == DType::i8) view.as<int8_t>()[r * cols + c] = static_cast<int8_t>(std::min(8 * v, static_cast<float>(top)));
     }
   });
+  arena.send(exec);
+  kn::wait(exec);
+  view = arena.sent(view);
 }
 
 void bench_tokenize(Bench& bench) {

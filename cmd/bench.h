@@ -80,9 +80,14 @@ class Bench {
 
 double median_of(std::vector<double> values);
 
-// Views with room of their own, filled with small numbers that depend on the index alone.
+// Views with room of their own on exec's device, filled with small numbers that depend on the index
+// alone (of i8, -top to top), or with `values`.
 struct Filled {
-  Filled(DType dtype, std::initializer_list<int64_t> dims, const kn::Exec& exec);
+  Filled(DType dtype, std::initializer_list<int64_t> dims, const kn::Exec& exec, int top = 8);
+  template <class T>
+  Filled(DType dtype, std::initializer_list<int64_t> dims, const kn::Exec& exec, const std::vector<T>& values)
+      : Filled(dtype, dims, exec, values.data(), static_cast<int64_t>(values.size() * sizeof(T))) {}
+  Filled(DType dtype, std::initializer_list<int64_t> dims, const kn::Exec& exec, const void* values, int64_t bytes);
   Arena arena;
   View view;
 };

@@ -2,6 +2,8 @@
 // Products and attention alone.
 #include <fmt/format.h>
 
+#include <numeric>
+
 #include "cmd/bench.h"
 #include "core/tensor/table.h"
 
@@ -46,10 +48,7 @@ void quant_gemm(Bench& bench, int bits, const GemmShape& s) {
       y(DType::bf16, {s.m, s.n}, exec);
   const Filled panels(DType::u8, {kn::quant_panel_bytes(bits, s.n, s.k, group)}, exec);
   {
-    const Filled w(DType::i8, {s.n, s.k}, exec), w_scale(DType::f32, {s.n, groups}, exec);
-    if (bits == 4)  // -8 to 8 were written; 8 is one too many
-      for (int64_t i = 0; i < s.n * s.k; ++i)
-        w.view.as<int8_t>()[i] = std::min<int8_t>(w.view.as<int8_t>()[i], 7);
+    const Filled w(DType::i8, {s.n, s.k}, exec, bits == 4 ? 7 : 8), w_scale(DType::f32, {s.n, groups}, exec);
     kn::run(
         kn::PackQuantPanels{
             .q = w.view, .scale = w_scale.view, .dst = panels.view, .bits = bits, .group = group},
@@ -100,11 +99,13 @@ void attention(Bench& bench, const AttentionCase& c) {
   const Filled out(c.dtype, {t, h, d}, exec), lse(DType::f32, {t, h}, exec);
   const int64_t page = kn::kv_page_elements(c.dtype, d);
   const Filled k(c.dtype, {pages, h, page}, exec), v(c.dtype, {pages, h, page}, exec);
-  const Filled slots(DType::i64, {t}, exec), table(DType::i32, {pages}, exec), sequences(DType::i32, {1, 4}, exec);
-  for (int64_t i = 0; i < t; ++i) slots.view.as<int64_t>()[i] = i;
-  for (int64_t i = 0; i < pages; ++i) table.view.as<int32_t>()[i] = static_cast<int32_t>(i);
-  const int32_t row[4] = {0, static_cast<int32_t>(t), static_cast<int32_t>(t), 0};
-  std::copy(row, row + 4, sequences.view.as<int32_t>());
+  std::vector<int64_t> slot(static_cast<size_t>(t));
+  std::iota(slot.begin(), slot.end(), 0);
+  std::vector<int32_t> page_of(static_cast<size_t>(pages));
+  std::iota(page_of.begin(), page_of.end(), 0);
+  const std::vector<int32_t> row = {0, static_cast<int32_t>(t), static_cast<int32_t>(t), 0};
+  const Filled slots(DType::i64, {t}, exec, slot), table(DType::i32, {pages}, exec, page_of),
+      sequences(DType::i32, {1, 4}, exec, row);
   const kn::KvPages kv{k.view, v.view};
   kn::run(kn::KvWrite{.qkv = qkv.view, .heads = h, .kv_heads = h, .slots = slots.view, .kv = kv}, exec);
   const kn::AttnFwd fwd{.qkv = qkv.view, .heads = h, .kv_heads = h, .kv = kv, .sequences = sequences.view,

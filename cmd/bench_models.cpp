@@ -48,6 +48,7 @@ uint32_t mixed(uint64_t i) {
   return static_cast<uint32_t>((i ^ i >> 31) * 0x94D049BB133111EBu >> 32);
 }
 
+// The panels that the host packs, brought to where the model lies.
 void fill_quantised(WeightState& w, const kn::Exec& exec) {
   QuantMatrix m;
   m.rows = w.spec.padded_rows;
@@ -63,10 +64,16 @@ void fill_quantised(WeightState& w, const kn::Exec& exec) {
   });
   m.scale.assign(static_cast<size_t>(m.rows * ((m.cols + m.group - 1) / m.group)),
                  0.04f / static_cast<float>(range));
+  const bool on_gpu = exec.device.kind != kn::DeviceKind::cpu;
+  std::vector<std::byte> packed(on_gpu ? static_cast<size_t>(w.quant_panels.bytes()) : 0);
+  View panels = w.quant_panels;
+  if (on_gpu) panels.data = packed.data();
   kn::run(
       kn::PackQuantPanels{
-          .q = m.q_view(), .scale = m.scale_view(), .dst = w.quant_panels, .bits = w.bits, .group = w.group},
-      exec);
+          .q = m.q_view(), .scale = m.scale_view(), .dst = panels, .bits = w.bits, .group = w.group},
+      kn::on_host(exec));
+  kn::upload(exec, w.quant_panels.data, panels.data, panels.bytes());
+  kn::wait(exec);
 }
 
 void fill(Parameters& parameters, WeightState& w, const kn::Exec& exec) {
@@ -79,7 +86,14 @@ void fill(Parameters& parameters, WeightState& w, const kn::Exec& exec) {
   });
   const View v = w.spec.role == Role::vector ? View(values.data(), DType::f32, {rows})
                                              : View(values.data(), DType::f32, {rows, cols});
-  if (w.bits == 0) return parameters.set_compute(exec, w, v);
+  if (w.bits == 0) {
+    if (exec.device.kind == kn::DeviceKind::cpu) return parameters.set_compute(exec, w, v);
+    const Filled there(DType::f32, {rows, cols}, exec, values);
+    View src = v;
+    src.data = there.view.data;
+    parameters.set_compute(exec, w, src);
+    return kn::wait(exec);
+  }
   fill_quantised(w, exec);
 }
 

@@ -26,7 +26,7 @@ void flag(CLI::App& app, const char* name, bool& target, const char* help) {
 }
 
 void add_common(CLI::App& app, Common& c) {
-  option(app, "--device", c.device, "auto, cpu, cuda or cuda:N");
+  option(app, "--device", c.device, "cpu, cuda, cuda:N or auto (cpu: the GPU back end is not yet verified)");
   option(app, "--threads", c.threads, "CPU threads; 0 is all; results do not depend on it");
   option(app, "--seed", c.seed, "seed of everything random");
   option(app, "--config", c.config, "JSON file with comments whose fields are flags");

@@ -39,7 +39,7 @@ int evaluate(const EvaluateOptions& o, Common& common) {
   std::vector<const EvaluationTask*> tasks;
   for (const std::string& name : o.tasks) tasks.push_back(&evaluation_task(name));
   check(!tasks.empty(), Code::usage, "[evaluate] --tasks names no task");
-  Runtime runtime(common);
+  Runtime runtime(common, Devices::any);
   EvaluationOptions options = o.evaluation;
   if (common.seed) options.seed = *common.seed;
   EvaluationSubject subject(o.model, options, runtime.exec, common.log);

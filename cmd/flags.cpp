@@ -12,17 +12,22 @@
 #include <utility>
 
 #include "kernels/build.h"
+#include "kernels/device.h"
 
 namespace llmctl {
 namespace {
 
-kn::Device device_from(const std::string& name) {
+kn::Device device_from(const std::string& name, Devices devices) {
   if (name == "cpu" || name == "auto") return {};
   bool indexed = name.rfind("cuda:", 0) == 0 && name.size() > 5 && name.size() < 9 &&
                  name.find_first_not_of("0123456789", 5) == std::string::npos;
   check(name == "cuda" || indexed, Code::usage, "[device] ", name, ": use auto, cpu, cuda or cuda:N");
+  check(devices == Devices::any, Code::unsupported, "[device] ", name, ": this verb runs on the CPU only; use --device cpu");
   check(kn::kHaveCuda, Code::device, "[device] ", name, ": this build has no CUDA code; use --device cpu");
-  throw Error(Code::unsupported, "[device] " + name + ": the CUDA bodies have not been verified on a GPU yet; use --device cpu");
+  const int there = kn::device_count(), index = indexed ? std::stoi(name.substr(5)) : 0;
+  check(there > 0, Code::device, "[device] ", name, ": no CUDA device or no driver here; use --device cpu");
+  check(index < there, Code::device, "[device] ", name, ": this machine has ", there, ", cuda:0 is the first");
+  return {kn::DeviceKind::cuda, index};
 }
 
 kn::Isa best_isa(const std::string& name) {
@@ -40,15 +45,19 @@ int usable_cpus() {
   return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
-Runtime::Runtime(const Common& common, int threads) {
+Runtime::Runtime(const Common& common, Devices devices, int threads) {
   check(common.threads >= 0 && common.threads <= 4096, Code::usage, "[threads] ", common.threads,
         ": use 1 to 4096, or 0 for all CPUs");
   exec.isa = best_isa(common.isa);
-  exec.device = device_from(common.device);
+  exec.device = device_from(common.device, devices);
   if (threads == 0) threads = common.threads > 0 ? common.threads : usable_cpus();
   pool = std::make_unique<kn::ThreadPool>(threads);
   exec.pool = pool.get();
+  kn::use_device(exec);
+  exec.stream = kn::new_stream(exec.device);
 }
+
+Runtime::~Runtime() { kn::end_stream(exec.device, exec.stream); }
 
 void on_run(CLI::App& app, Common& common, std::function<int()> run) {
   // The parent of a chosen object is called too; the object alone runs.

@@ -51,11 +51,19 @@ void print_result(const Common& common, const Json& result, const std::string& h
 // Bytes to stdout now (streamed text). Error{io}.
 void print_text(std::string_view text);
 
-// Threads and Exec as the common flags ask. Not copyable; outlives what uses exec.
-// Error{usage} for a bad name, Error{device} for a device that is not there.
+// Where a verb's arithmetic can run.
+enum class Devices : uint8_t { cpu, any };
+
+// Threads and Exec as the common flags ask; its device is the calling thread's from then on. Not
+// copyable; outlives what uses exec. auto is the CPU until the GPU back end has been verified on one.
+// Error{usage} for a bad name, Error{device} for a device that is not there, Error{unsupported} for one
+// that the verb cannot use.
 struct Runtime {
   // threads: instead of what the flag asks for.
-  explicit Runtime(const Common& common, int threads = 0);
+  explicit Runtime(const Common& common, Devices devices = Devices::cpu, int threads = 0);
+  ~Runtime();
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
   std::unique_ptr<kn::ThreadPool> pool;
   kn::Exec exec;
 };

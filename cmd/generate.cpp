@@ -73,7 +73,7 @@ void check_fits(const Tokenizer& tokenizer, const GenerationEngine& engine, cons
 }
 
 int generate(GenerateOptions& o, Common& common) {
-  Runtime runtime(common);
+  Runtime runtime(common, Devices::any);
   if (common.seed) o.sampling.seed = static_cast<int64_t>(*common.seed);
   // A large vocabulary takes as long to read as mapped weights to load.
   auto reading = std::async(std::launch::async, [&o] { return Tokenizer::load(o.model); });
@@ -107,7 +107,7 @@ int generate(GenerateOptions& o, Common& common) {
 }
 
 int chat(GenerateOptions& o, Common& common) {
-  Runtime runtime(common);
+  Runtime runtime(common, Devices::any);
   if (common.seed) o.sampling.seed = static_cast<int64_t>(*common.seed);
   const Tokenizer tokenizer = Tokenizer::load(o.model);
   const std::vector<int32_t> stops = chat_stop_ids(tokenizer);

@@ -78,7 +78,7 @@ int reproduce(const ReproduceOptions& o, Common& common) {
   const TrainConfig config = config_of_run(run);
   const std::vector<Json> recorded = read_metrics(run);
   const Range range = parse_range(o.steps, static_cast<int64_t>(recorded.size()));
-  Runtime runtime(common);
+  Runtime runtime(common, Devices::any);
   TrainConfig resolved = config;
   const auto job = make_training_job(config, fields_of(resolved).write(), run, common);
   const Json run_json = read_json(run / "run.json");

@@ -120,7 +120,7 @@ int serve_models(const ServeOptions& o, Common& common) {
     for (size_t i = 0; i < names.size(); ++i) {
       stop_if_interrupted("serve");
       common.log.line("loading " + o.models[i]);
-      runtimes.push_back(std::make_unique<Runtime>(common));
+      runtimes.push_back(std::make_unique<Runtime>(common, Devices::any));
       loaded.models.push_back(load_one(o, o.models[i], names[i], runtimes.back()->exec));
     }
     if (!o.moderation.empty()) loaded.guard = std::make_shared<ClassifierGuard>(o.moderation);

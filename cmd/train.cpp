@@ -105,7 +105,7 @@ TrainOutcome train_rank(Comm& comm, const TrainOptions& o, Common& common, int l
   std::unique_ptr<Runtime> runtime;
   std::unique_ptr<TrainingJob> job;
   together(comm, "the run's inputs", [&] {
-    runtime = std::make_unique<Runtime>(common, threads_of_rank(common, local_ranks));
+    runtime = std::make_unique<Runtime>(common, Devices::any, threads_of_rank(common, local_ranks));
     job = make_training_job(o.config, o.resolved, o.run, common);
   });
   RunInputs& in = job->inputs;
@@ -142,7 +142,7 @@ int train(TrainOptions& o, Common& common) {
   resolve(o);
   o.resolved = fields_of(o.config).write();
   if (o.plan) {
-    Runtime runtime(common);
+    Runtime runtime(common, Devices::any);
     return print_plan(*make_training_job(o.config, o.resolved, o.run, common), runtime, common);
   }
   const LaunchEnv env = read_launch_env();

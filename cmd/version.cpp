@@ -4,6 +4,7 @@
 #include "cmd/build_id.h"
 #include "cmd/commands.h"
 #include "kernels/build.h"
+#include "kernels/device.h"
 
 namespace llmctl {
 namespace {
@@ -24,13 +25,20 @@ int version(const Common& common) {
     names += std::string(" ") + kn::name_of(isa);
   }
   std::string model = cpu_model();
+  std::string gpus;
   Json devices = Json::array({{{"name", "cpu"}, {"model", model}, {"threads", usable_cpus()}}});
+  for (int i = 0; i < kn::device_count(); ++i) {
+    const kn::DeviceInfo d = kn::device_info(i);
+    devices.push_back({{"name", "cuda:" + std::to_string(i)}, {"model", d.name}, {"bytes", d.memory},
+                       {"capability", std::to_string(d.major) + "." + std::to_string(d.minor)}, {"processors", d.processors}});
+    gpus += "\ncuda:" + std::to_string(i) + ": " + d.name + ", " + std::to_string(d.memory >> 30) + " GiB";
+  }
   Json result = {{"version", kVersion},   {"build_id", kBuildId}, {"numerics_version", kNumericsVersion},
                  {"cuda", kn::kHaveCuda}, {"devices", devices},   {"instruction_sets", sets}};
   std::string human = std::string("llmctl ") + kVersion + " (" + kBuildId + "), numerics " +
                       std::to_string(kNumericsVersion) + "\ncpu: " + model + ", " +
                       std::to_string(usable_cpus()) + " threads,";
-  print_result(common, result, human + (names.empty() ? " no FMA: unsupported" : names));
+  print_result(common, result, human + (names.empty() ? " no FMA: unsupported" : names) + gpus);
   return 0;
 }
 

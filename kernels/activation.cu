@@ -66,7 +66,6 @@ void launch(Cuda, const SwigluFwd& a, const Exec& ex) {
       swiglu_forward<<<blocks_for(size, kThreads), kThreads, 0, stream_of(ex)>>>(x, y, size, a.y.cols());
     });
   });
-  check_launch(SwigluFwd::kName);
 }
 
 void launch(Cuda, const SwigluBwd& a, const Exec& ex) {
@@ -78,21 +77,18 @@ void launch(Cuda, const SwigluBwd& a, const Exec& ex) {
           x, dy, static_cast<decltype(x)>(a.dx.data), size, a.dy.cols());
     });
   });
-  check_launch(SwigluBwd::kName);
 }
 
 void launch(Cuda, const GeluFwd& a, const Exec& ex) {
   if (a.x.size() == 0) return;
   a.kind == GeluKind::tanh ? gelu_forward_of<math::GeluTanh>(a, stream_of(ex))
                            : gelu_forward_of<math::GeluErf>(a, stream_of(ex));
-  check_launch(GeluFwd::kName);
 }
 
 void launch(Cuda, const GeluBwd& a, const Exec& ex) {
   if (a.x.size() == 0) return;
   a.kind == GeluKind::tanh ? gelu_backward_of<math::GeluTanh>(a, stream_of(ex))
                            : gelu_backward_of<math::GeluErf>(a, stream_of(ex));
-  check_launch(GeluBwd::kName);
 }
 
 }  // namespace llmctl::kn

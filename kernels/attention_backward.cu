@@ -1,23 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // AttnBwd on CUDA, plainly and without atomics: one block per query row and head for dQ, one per key
-// row and query head for dK and dV, then the tree over the group. Orders are those of attention.h.
+// row and query head for dK and dV, then the tree over the group. Orders are those of attention.h; where
+// tensor cores may be used, dQ, dK and dV are attention_backward_mma.cu's.
 // Not yet run on a GPU.
-#include "kernels/attention_device.h"
+#include "kernels/attention_mma.h"
 
 namespace llmctl::kn {
 namespace {
-
-struct BackwardArgs {
-  const void *qkv, *out, *dout;
-  const Sequence* sequences;
-  const float* lse;
-  void* dqkv;
-  float *delta, *dk, *dv;  // (T, heads), (T, heads, D) twice
-  int64_t sequence_count, tokens, heads, kv_heads, dim;
-  float scale;
-  __host__ __device__ int64_t total() const { return heads + 2 * kv_heads; }
-  __host__ __device__ int64_t at(int64_t row, int64_t head) const { return (row * total() + head) * dim; }
-};
 
 // Sixteen threads a row.
 template <class T>
@@ -134,12 +123,16 @@ __global__ void join_kernel(BackwardArgs a) {
 }
 
 template <class T>
-void run_backward(const BackwardArgs& b, cudaStream_t stream) {
+void run_backward(const BackwardArgs& b, bool tensor_cores, cudaStream_t stream) {
   const auto rows = static_cast<unsigned>(b.tokens), heads = static_cast<unsigned>(b.heads);
   const auto delta_blocks = static_cast<unsigned>((b.tokens * b.heads * 16 + kBlock - 1) / kBlock);
   delta_kernel<T><<<delta_blocks, kBlock, 0, stream>>>(b);
-  dq_kernel<T><<<dim3(rows, heads), kBlock, 0, stream>>>(b);
-  dkv_kernel<T><<<dim3(rows, heads), kBlock, 0, stream>>>(b);
+  if (tensor_cores) {
+    mma_attention_backward(b, stream);
+  } else {
+    dq_kernel<T><<<dim3(rows, heads), kBlock, 0, stream>>>(b);
+    dkv_kernel<T><<<dim3(rows, heads), kBlock, 0, stream>>>(b);
+  }
   join_kernel<T><<<dim3(rows, static_cast<unsigned>(b.kv_heads)), kBlock, 0, stream>>>(b);
 }
 
@@ -157,7 +150,8 @@ void launch(Cuda, const AttnBwd& a, const Exec& ex) {
   b.dv = b.dk + b.tokens * b.heads * b.dim;
   if (b.tokens == 0) return;
   const auto stream = static_cast<cudaStream_t>(ex.stream);
-  a.qkv.dtype == DType::f32 ? run_backward<float>(b, stream) : run_backward<bf16_t>(b, stream);
+  a.qkv.dtype == DType::f32 ? run_backward<float>(b, false, stream)
+                            : run_backward<bf16_t>(b, ex.tensor_cores && mma_takes(a), stream);
 }
 
 }  // namespace llmctl::kn

@@ -10,13 +10,27 @@
 #include "kernels/order_device.h"
 
 namespace llmctl::kn {
-namespace {
-
-constexpr int kBlock = 256;  // threads: one per key of a segment, and one per element of a head
 
 struct Sequence {  // one row of AttnFwd::sequences
   int32_t first_row, queries, keys, first_page;
 };
+
+// What the kernels of AttnBwd take.
+struct BackwardArgs {
+  const void *qkv, *out, *dout;
+  const Sequence* sequences;
+  const float* lse;
+  void* dqkv;
+  float *delta, *dk, *dv;  // (T, heads), (T, heads, D) twice
+  int64_t sequence_count, tokens, heads, kv_heads, dim;
+  float scale;
+  __host__ __device__ int64_t total() const { return heads + 2 * kv_heads; }
+  __host__ __device__ int64_t at(int64_t row, int64_t head) const { return (row * total() + head) * dim; }
+};
+
+namespace {
+
+constexpr int kBlock = 256;  // threads: one per key of a segment, and one per element of a head
 
 __device__ inline float widen(float x) {
   return x;

@@ -2,6 +2,7 @@
 // AttnFwd on CUDA, plainly: a block is one row of one head, a thread one key of the segment for the
 // scores and one element of the head for O, in the very order of attention.h. Not yet run on a GPU.
 #include "kernels/attention_device.h"
+#include "kernels/attention_mma.h"
 
 namespace llmctl::kn {
 namespace {
@@ -99,6 +100,7 @@ void launch(Cuda, const AttnFwd& a, const Exec& ex) {
   f.sequences = a.sequences.as<Sequence>(), f.page_table = a.page_table.as<int32_t>();
   f.sequence_count = a.sequences.dim[0], f.heads = a.heads, f.kv_heads = a.kv_heads, f.dim = a.qkv.dim[2];
   f.page_elements = kv_page_elements(a.qkv.dtype, f.dim), f.scale = a.scale;
+  if (ex.tensor_cores && mma_takes(a)) return mma_attention(a, ex);
   const dim3 grid(static_cast<unsigned>(a.qkv.dim[0]), static_cast<unsigned>(a.heads));
   if (grid.x == 0) return;
   const auto stream = static_cast<cudaStream_t>(ex.stream);

@@ -68,12 +68,10 @@ void launch(Cuda, const Convert& a, const Exec& ex) {
     convert<<<blocks, kThreads, 0, stream>>>(a.x.as<float>(), a.y.as<bf16_t>(), size);
   else
     convert<<<blocks, kThreads, 0, stream>>>(a.x.as<bf16_t>(), a.y.as<float>(), size);
-  check_launch(Convert::kName);
 }
 
 void launch(Cuda, const Clear& a, const Exec& ex) {
   cudaMemsetAsync(a.x.data, 0, static_cast<size_t>(a.x.bytes()), stream_of(ex));
-  check_launch(Clear::kName);
 }
 
 void launch(Cuda, const AddWhole& a, const Exec& ex) {
@@ -89,7 +87,6 @@ void launch(Cuda, const GatherRows& a, const Exec& ex) {
   if (size == 0) return;
   gather_bytes<<<blocks_for(size, kThreads), kThreads, 0, stream_of(ex)>>>(
       a.x.as<char>(), a.index.as<int32_t>(), a.y.as<char>(), size, row);
-  check_launch(GatherRows::kName);
 }
 
 void launch(Cuda, const TensorDigest& a, const Exec& ex) {
@@ -103,7 +100,6 @@ void launch(Cuda, const TensorDigest& a, const Exec& ex) {
     default:
       digest_tiles(a, a.x.as<int64_t>(), stream_of(ex));
   }
-  check_launch(TensorDigest::kName);
 }
 
 }  // namespace llmctl::kn

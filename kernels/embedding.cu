@@ -50,7 +50,6 @@ void launch(Cuda, const EmbedFwd& a, const Exec& ex) {
           static_cast<decltype(table)>(a.position_table.data), out, size, a.out.cols(), a.as_bf16);
     });
   });
-  check_launch(EmbedFwd::kName);
 }
 
 void launch(Cuda, const EmbedBwd& a, const Exec& ex) {
@@ -62,14 +61,12 @@ void launch(Cuda, const EmbedBwd& a, const Exec& ex) {
           a.ids.as<int32_t>(), dx, grad, t, d, fixed_limit(a.parts), a.overflow.as<int32_t>());
     });
   });
-  check_launch(EmbedBwd::kName);
 }
 
 void launch(Cuda, const ToFixed& a, const Exec& ex) {
   const int64_t n = a.x.size();
   if (n == 0) return;
   to_fixed_kernel<<<blocks_for(n, kThreads), kThreads, 0, stream_of(ex)>>>(a.x.as<float>(), a.y.as<int64_t>(), n);
-  check_launch(ToFixed::kName);
 }
 
 }  // namespace llmctl::kn

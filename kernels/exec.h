@@ -67,6 +67,9 @@ struct Exec {
   Isa isa = Isa::portable;
   ThreadPool* pool = nullptr;  // required on the CPU
   void* stream = nullptr;      // cudaStream_t on CUDA
+  // On CUDA: bodies of level `backend` may use tensor cores, in an order of their own. Without, they sum
+  // in the CPU's order and give its bits.
+  bool tensor_cores = true;
   bool plan = false;           // dry run: check shapes, touch nothing
   OpTrace* trace = nullptr;
 };

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gemm on CUDA: a thread owns one output and its chain; 16 steps of both operands at a time pass
-// through shared memory. Unverified: not yet run on a GPU.
+// through shared memory: the CPU's order. Where tensor cores may be used, gemm_mma.cu. Unverified: not yet run on a GPU.
 #include "kernels/gemm_device.h"
+#include "kernels/gemm_mma.h"
 
 namespace llmctl::kn {
 namespace {
@@ -81,6 +82,7 @@ void multiply(const Gemm& g, cudaStream_t stream) {
 void launch(Cuda, const Gemm& g, const Exec& ex) {
   check_order(g.order, g.x.dtype, "gemm");
   if (g.x.rows() == 0) return;
+  if (ex.tensor_cores && mma_takes(g)) return mma_gemm(g, ex);
   const auto stream = static_cast<cudaStream_t>(ex.stream);
   g.x.dtype == DType::f32 ? multiply<float>(g, stream) : multiply<bf16_t>(g, stream);
 }

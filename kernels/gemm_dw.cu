@@ -3,6 +3,7 @@
 // operands pass through shared memory. `work` stays unused. Unverified: not yet run on a GPU.
 #include "kernels/fixed.h"
 #include "kernels/gemm_device.h"
+#include "kernels/gemm_mma.h"
 
 namespace llmctl::kn {
 namespace {
@@ -74,6 +75,7 @@ void gradient(const GemmDw& g, cudaStream_t stream) {
 
 void launch(Cuda, const GemmDw& g, const Exec& ex) {
   check_order(g.order, g.x.dtype, "gemm_dw");
+  if (ex.tensor_cores && mma_takes(g)) return mma_gemm_dw(g, ex);
   const auto stream = static_cast<cudaStream_t>(ex.stream);
   g.dy.dtype == DType::f32 ? gradient<float>(g, stream) : gradient<bf16_t>(g, stream);
 }

@@ -68,7 +68,6 @@ void launch(Cuda, const MuonMomentum& a, const Exec& ex) {
         a.digest ? a.tile_digests.as<int64_t>() : nullptr);
   });
   join(a.tile_digests, tiles, a.digest, stream_of(ex));
-  check_launch(MuonMomentum::kName);
 }
 
 void launch(Cuda, const MuonUpdate& a, const Exec& ex) {
@@ -78,7 +77,6 @@ void launch(Cuda, const MuonUpdate& a, const Exec& ex) {
       a.update.as<float>(), a.master.as<float>(), -(a.lr * a.decay), -a.step, rows, cols, a.digest_key,
       a.digest ? a.tile_digests.as<int64_t>() : nullptr);
   join(a.tile_digests, tiles, a.digest, stream_of(ex));
-  check_launch(MuonUpdate::kName);
 }
 
 void launch(Cuda, const ScaledCopy& a, const Exec& ex) {
@@ -90,7 +88,6 @@ void launch(Cuda, const ScaledCopy& a, const Exec& ex) {
                                                              a.x.rows(), a.x.cols());
   else
     scaled_copy<<<blocks, kThreads, 0, stream_of(ex)>>>(a.x.as<float>(), a.y.as<float>(), a.scale, size);
-  check_launch(ScaledCopy::kName);
 }
 
 }  // namespace llmctl::kn

@@ -16,6 +16,7 @@
 #pragma once
 
 #include "kernels/build.h"  // generated: constexpr bool kHaveCuda
+#include "kernels/device.h"
 #include "kernels/error.h"
 #include "kernels/exec.h"
 #include "kernels/view.h"
@@ -43,10 +44,12 @@ struct Cuda {};
 template <class Op>
 inline void launch_here(const Op& op, const Exec& ex) {
   if (ex.device.kind == DeviceKind::cuda) {
-    if constexpr (kHaveCuda)
+    if constexpr (kHaveCuda) {
       launch(Cuda{}, op, ex);
-    else
+      check_launched(Op::kName);
+    } else {
       throw Error(Code::device, std::string("[") + Op::kName + "] this build has no CUDA code");
+    }
     return;
   }
   switch (ex.isa) {
@@ -69,6 +72,7 @@ inline void run(const Op& op, const Exec& ex) {
   if (!ex.trace) return launch_here(op, ex);
   ex.trace->begin(Op::kName);
   launch_here(op, ex);
+  wait(ex);  // a kernel's own time, at the price of the overlap
   ex.trace->end(Op::kName);
 }
 

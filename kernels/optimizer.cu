@@ -65,7 +65,6 @@ void launch(Cuda, const GradNorm& a, const Exec& ex) {
     tile_norms<<<blocks_for(tiles, kRowsPerBlock), row_threads(), 0, stream_of(ex)>>>(
         grad, a.scale, a.out.as<double>(), rows, cols, tiles);
   });
-  check_launch(GradNorm::kName);
 }
 
 void launch(Cuda, const AdamW& a, const Exec& ex) {
@@ -82,7 +81,6 @@ void launch(Cuda, const AdamW& a, const Exec& ex) {
   if (a.digest)
     join_tiles<<<1, 32, 0, stream_of(ex)>>>(a.tile_digests.as<int64_t>(), tiles, 2, a.digest.as<int64_t>(),
                                             false);
-  check_launch(AdamW::kName);
 }
 
 }  // namespace llmctl::kn

@@ -87,11 +87,6 @@ inline unsigned blocks_for(int64_t n, int64_t each) {
 inline cudaStream_t stream_of(const Exec& ex) {
   return static_cast<cudaStream_t>(ex.stream);
 }
-inline void check_launch(const char* who) {
-  const cudaError_t error = cudaGetLastError();
-  check(error == cudaSuccess, Code::device, "[", who,
-        "] the CUDA launch failed: ", cudaGetErrorString(error));
-}
 
 // f(pointer to the elements) by dtype, as in rows.h.
 template <class F>

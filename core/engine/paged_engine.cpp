@@ -24,7 +24,9 @@ PagedEngine::PagedEngine(Model& model, const EngineOptions& options, const kn::E
       context_(options.context > 0 ? std::min(options.context, model.context()) : model.context()),
       logit_rows_(std::max<int64_t>(options.max_batch, 16)),
       kv_arena_("key-value pages", exec.device),
-      arena_("engine step", exec.device) {
+      arena_("engine step", exec.device),
+      inputs_(Arena::staged("engine inputs", exec.device)),
+      results_(Arena::staged("engine results", exec.device)) {
   check(options_.max_batch >= 1 && options_.max_batch <= 4096, Code::usage, "[engine] max_batch ", options_.max_batch,
         " is not in 1..4096");
   options_.step_tokens = std::max<int64_t>(options_.step_tokens, options_.max_batch);
@@ -48,10 +50,12 @@ PagedEngine::PagedEngine(Model& model, const EngineOptions& options, const kn::E
   dry.plan = true;
   place(dry);
   arena_.allocate();
+  inputs_.allocate();
+  if (exec.device.kind != kn::DeviceKind::cpu) results_.allocate();
   place(exec);
   for (int64_t p = page_count_; p-- > 0;) free_pages_.push_back(static_cast<int32_t>(p));
   stats_.kv_pages_total = page_count_;
-  stats_.bytes = kv_arena_.size() + arena_.size();
+  stats_.bytes = kv_arena_.size() + arena_.size() + inputs_.size();
   thread_ = std::thread([this] { loop(); });
 }
 
@@ -68,20 +72,25 @@ PagedEngine::~PagedEngine() {
 void PagedEngine::place(const kn::Exec& exec) {
   const DecoderConfig& c = model_.spec().config;
   const int64_t t = options_.step_tokens, s = options_.max_batch;
-  arena_.release(0);
+  arena_.release(0), inputs_.release(0), results_.release(0);
   StepBuffers& b = buffers_;
-  b.ids = arena_.take(DType::i32, {t});
-  b.positions = arena_.take(DType::i32, {t});
-  b.slots = arena_.take(DType::i64, {t});
-  b.sequences = arena_.take(DType::i32, {s, 4});
-  b.page_table = arena_.take(DType::i32, {s * pages_of(context_)});
+  b.ids = inputs_.take(DType::i32, {t});
+  b.positions = inputs_.take(DType::i32, {t});
+  b.slots = inputs_.take(DType::i64, {t});
+  b.sequences = inputs_.take(DType::i32, {s, 4});
+  b.page_table = inputs_.take(DType::i32, {s * pages_of(context_)});
+  b.index = inputs_.take(DType::i32, {logit_rows_});
+  b.targets = inputs_.take(DType::i32, {logit_rows_});
   b.hidden = arena_.take(model_.spec().compute, {t, c.hidden});
-  b.index = arena_.take(DType::i32, {logit_rows_});
-  b.targets = arena_.take(DType::i32, {logit_rows_});
   b.loss = arena_.take(DType::f32, {logit_rows_});
   b.lse = arena_.take(DType::f32, {logit_rows_});
   b.picked = arena_.take(model_.spec().compute, {logit_rows_, c.hidden});
   b.logits = arena_.take(DType::f32, {logit_rows_, c.padded_vocab()});
+  b.logits_out = b.logits, b.lse_out = b.lse;
+  if (exec.device.kind != kn::DeviceKind::cpu) {
+    b.logits_out = results_.take(DType::f32, {logit_rows_, c.padded_vocab()});
+    b.lse_out = results_.take(DType::f32, {logit_rows_});
+  }
   if (!exec.plan) return;
   Ctx ctx{.exec = exec, .arena = arena_};
   TokenBatch batch{.tokens = t, .ids = b.ids, .positions = b.positions, .slots = b.slots, .sequences = b.sequences,
@@ -132,6 +141,7 @@ EngineStats PagedEngine::stats() const {
 
 void PagedEngine::loop() {
   kn::set_denormals_are_zero();
+  kn::use_device(exec_);
   while (true) {
     {
       std::unique_lock lock(mutex_);
@@ -224,6 +234,7 @@ void PagedEngine::add_rows(Sequence& s, int64_t count, std::vector<WantedRow>& w
 }
 
 void PagedEngine::step() {
+  kn::wait(exec_);  // the inputs of a step without results may still be on their way
   batch_rows_ = batch_sequences_ = batch_pages_ = 0;
   std::vector<WantedRow> wanted;
   // Decodes first, so that each running request advances; prompts share what is left.
@@ -238,13 +249,14 @@ void PagedEngine::step() {
   if (batch_rows_ == 0) return;
   const int64_t t = batch_rows_;
   batch_ = TokenBatch{.tokens = t,
-                      .ids = elements_of(buffers_.ids, {0, t}),
-                      .positions = elements_of(buffers_.positions, {0, t}),
-                      .slots = elements_of(buffers_.slots, {0, t}),
-                      .sequences = rows_of(buffers_.sequences, 0, batch_sequences_),
-                      .page_table = elements_of(buffers_.page_table, {0, batch_pages_}),
+                      .ids = inputs_.sent(elements_of(buffers_.ids, {0, t})),
+                      .positions = inputs_.sent(elements_of(buffers_.positions, {0, t})),
+                      .slots = inputs_.sent(elements_of(buffers_.slots, {0, t})),
+                      .sequences = inputs_.sent(rows_of(buffers_.sequences, 0, batch_sequences_)),
+                      .page_table = inputs_.sent(elements_of(buffers_.page_table, {0, batch_pages_})),
                       .groups = {{{0, t}, {0, batch_sequences_}}},
                       .cache = &cache_};
+  inputs_.send(exec_);
   Ctx ctx{.exec = exec_, .arena = arena_};
   model_.decoder().forward(ctx, batch_, rows_of(buffers_.hidden, 0, t));
   emit(wanted, batch_);
@@ -264,17 +276,20 @@ void PagedEngine::emit(const std::vector<WantedRow>& wanted, const TokenBatch& b
       buffers_.targets.as<int32_t>()[i] = -1;
       logprobs |= w.sequence->request.sampling.top_logprobs >= 0 || !w.sample;
     }
+    inputs_.send(exec_);  // the rest of it is there already and stays the same
     const View picked = rows_of(buffers_.picked, 0, n), logits = rows_of(buffers_.logits, 0, n);
-    ctx.run(kn::GatherRows{.x = hidden, .index = elements_of(buffers_.index, {0, n}), .y = picked});
+    ctx.run(kn::GatherRows{.x = hidden, .index = inputs_.sent(elements_of(buffers_.index, {0, n})), .y = picked});
     model_.head().logits(ctx, picked, logits);
     if (logprobs)
       ctx.run(kn::CrossEntropyFwd{.logits = logits, .vocab = vocab_size(), .leaves = model_.head().leaves,
-                                  .targets = elements_of(buffers_.targets, {0, n}),
+                                  .targets = inputs_.sent(elements_of(buffers_.targets, {0, n})),
                                   .loss = elements_of(buffers_.loss, {0, n}),
                                   .lse = elements_of(buffers_.lse, {0, n})});
+    kn::download(exec_, buffers_.logits_out.data, logits.data, logits.bytes());
+    if (logprobs) kn::download(exec_, buffers_.lse_out.data, buffers_.lse.data, n * 4);
     for (int64_t i = 0; i < n; ++i)
-      emit_row(wanted[begin + static_cast<size_t>(i)], logits.as<float>() + i * logits.cols(),
-               buffers_.lse.as<float>()[i]);
+      emit_row(wanted[begin + static_cast<size_t>(i)], buffers_.logits_out.as<float>() + i * logits.cols(),
+               buffers_.lse_out.as<float>()[i]);
   }
 }
 

@@ -48,6 +48,7 @@ class PagedEngine final : public GenerationEngine {
   struct StepBuffers {
     View ids, positions, slots, sequences, page_table;
     View hidden, picked, index, logits, loss, lse, targets;
+    View logits_out, lse_out;  // on the host: the same views on a CPU
   };
 
   void place(const kn::Exec& exec);
@@ -66,7 +67,7 @@ class PagedEngine final : public GenerationEngine {
   const kn::Exec& exec_;
   EngineOptions options_;
   int64_t context_, page_count_, logit_rows_;
-  Arena kv_arena_, arena_;
+  Arena kv_arena_, arena_, inputs_, results_;
   std::vector<kn::KvPages> cache_;
   StepBuffers buffers_;
   TokenBatch batch_;

@@ -44,6 +44,7 @@ View staged(WeightSink& sink, const View& whole, int64_t begin, DType dtype, std
 }  // namespace
 
 void Model::load_quantised(const TensorStore& store, const WeightState& w, WeightSink& sink) {
+  const kn::Exec host = kn::on_host(exec_);
   const int64_t cols = w.spec.cols();
   QuantMatrix whole;
   for (const Param& p : w.spec.params) {
@@ -58,13 +59,14 @@ void Model::load_quantised(const TensorStore& store, const WeightState& w, Weigh
   whole.scale.resize(static_cast<size_t>(whole.rows * whole.scale_view().cols()), 0.0f);
   const View panels = staged(sink, w.quant_panels, 0, DType::u8, {w.quant_panels.size()});
   kn::run(kn::PackQuantPanels{.q = whole.q_view(), .scale = whole.scale_view(), .dst = panels, .bits = w.bits,
-                              .group = w.group}, exec_);
+                              .group = w.group}, host);
   sink.done();
 }
 
 // Straight from the mapped file, where every parameter fills whole panels and is stored as it is
 // multiplied. Pages of the file are given back at once: the weights stay in memory once.
 bool Model::load_pieces(const TensorStore& store, const WeightState& w, WeightSink& sink) {
+  const kn::Exec host = kn::on_host(exec_);
   const int64_t element = size_of(spec_.compute);
   int64_t begin = 0;
   for (const Param& p : w.spec.params) {
@@ -79,7 +81,7 @@ bool Model::load_pieces(const TensorStore& store, const WeightState& w, WeightSi
     for (const Param& p : w.spec.params) {
       each_piece(find_tensor(store, p), p.cols, [&](int64_t r, const View& rows) {
         const View out = staged(sink, w.rows, (begin + r) * p.cols * element, spec_.compute, {rows.rows(), p.cols});
-        kn::run(kn::Convert{.x = rows, .y = out}, exec_);
+        kn::run(kn::Convert{.x = rows, .y = out}, host);
         sink.done();
       });
       begin += p.rows;
@@ -91,7 +93,7 @@ bool Model::load_pieces(const TensorStore& store, const WeightState& w, WeightSi
       each_piece(find_tensor(store, p), p.cols, [&](int64_t r, const View& rows) {
         const View out = staged(sink, w.panels, (begin + r) / kn::kPanelColumns * panel, spec_.compute,
                                 {kn::panel_elements(spec_.compute, p.cols, rows.rows())});
-        kn::run(kn::PackPanels{.src = rows, .panels = out, .panels_t = {}}, exec_);
+        kn::run(kn::PackPanels{.src = rows, .panels = out, .panels_t = {}}, host);
         sink.done();
       });
       begin += p.rows;
@@ -101,12 +103,13 @@ bool Model::load_pieces(const TensorStore& store, const WeightState& w, WeightSi
 
 // Through a copy of the whole weight: tensors that are turned, of another dtype, or cut within panels.
 void Model::load_whole(const TensorStore& store, const WeightState& w, WeightSink& sink) {
+  const kn::Exec host = kn::on_host(exec_);
   const int64_t n = w.spec.padded_rows * w.spec.cols();
   std::vector<std::byte> copy(static_cast<size_t>(n * size_of(spec_.compute)));
   View whole(copy.data(), spec_.compute, {w.spec.padded_rows, w.spec.cols()});
   if (w.spec.role == Role::vector) whole = reshaped(whole, {n});
   for (size_t i = 0; i < w.spec.params.size(); ++i)
-    read_param(find_tensor(store, w.spec.params[i]), w.spec.params[i], w.param_rows(whole, i), exec_);
+    read_param(find_tensor(store, w.spec.params[i]), w.spec.params[i], w.param_rows(whole, i), host);
   if (w.rows) {
     const View out = staged(sink, w.rows, 0, spec_.compute, {n});
     std::memcpy(out.data, copy.data(), copy.size());
@@ -114,7 +117,7 @@ void Model::load_whole(const TensorStore& store, const WeightState& w, WeightSin
   }
   if (w.panels) {
     const View out = staged(sink, w.panels, 0, spec_.compute, {w.panels.size()});
-    kn::run(kn::PackPanels{.src = whole, .panels = out, .panels_t = {}}, exec_);
+    kn::run(kn::PackPanels{.src = whole, .panels = out, .panels_t = {}}, host);
     sink.done();
   }
 }

@@ -94,23 +94,28 @@ void Model::allocate_over(PanelMap weights) {
 
 void Model::load(const TensorStore& store) {
   if (parameters_.purpose() == Purpose::inference) {
+    if (exec_.device.kind != kn::DeviceKind::cpu) {
+      DeviceSink sink(exec_);
+      return load(store, sink);
+    }
     InPlace sink;
     return load(store, sink);
   }
   std::vector<float> whole;
+  const kn::Exec host = kn::on_host(exec_);
   const auto read = [&] {
     for (WeightState& w : parameters_.all())
       for (size_t i = 0; i < w.spec.params.size(); ++i) {
         const Param& p = w.spec.params[i];
         const View kept = w.kept(w.master, i), file = find_tensor(store, p);
         if (kept.size() == p.rows * p.cols) {
-          read_param(file, p, kept, exec_);
+          fill_through_host(exec_, kept, [&](const View& out) { read_param(file, p, out, host); });
           continue;
         }
         check_file(file, p);
         if (kept.size() == 0) continue;
         whole.resize(static_cast<size_t>(p.rows * p.cols));
-        read_param(file, p, View(whole.data(), DType::f32, {p.rows, p.cols}), exec_);
+        read_param(file, p, View(whole.data(), DType::f32, {p.rows, p.cols}), host);
         std::memcpy(kept.data, whole.data() + w.kept_rows(i).begin * p.cols, static_cast<size_t>(kept.bytes()));
       }
   };
@@ -127,16 +132,18 @@ void Model::initialise(int64_t seed) {
     for (size_t i = 0; i < w.spec.params.size(); ++i) {
       const Param& p = w.spec.params[i];
       const RowRange rows = w.kept_rows(i);
-      float* out = w.kept(w.master, i).as<float>();
       const kn::RandomKey key{static_cast<uint64_t>(seed), 0, static_cast<uint32_t>(digest_of(p.name).low)};
-      kn::parallel_for(exec_, rows.count, [&](int64_t r) {
-        for (int64_t c = 0; c < p.cols; ++c) {
-          const int64_t at = (rows.begin + r) * p.cols + c;
-          float value = p.init == Init::ones ? 1.0f : 0.0f;
-          if (p.init == Init::normal)
-            value = p.init_std * static_cast<float>(kn::random_normal(key, static_cast<uint64_t>(at)));
-          out[r * p.cols + c] = value;
-        }
+      fill_through_host(exec_, w.kept(w.master, i), [&](const View& to) {
+        float* out = to.as<float>();
+        kn::parallel_for(exec_, rows.count, [&](int64_t r) {
+          for (int64_t c = 0; c < p.cols; ++c) {
+            const int64_t at = (rows.begin + r) * p.cols + c;
+            float value = p.init == Init::ones ? 1.0f : 0.0f;
+            if (p.init == Init::normal)
+              value = p.init_std * static_cast<float>(kn::random_normal(key, static_cast<uint64_t>(at)));
+            out[r * p.cols + c] = value;
+          }
+        });
       });
     }
   }
@@ -155,7 +162,12 @@ void Model::save(const fs::path& folder, const MasterSource& source) const {
       NamedView t{p.name, file_shape(p, w.spec.role, spec_.compute)};
       t.fill = [&p, memory, whole, source, this](void* out) {
         std::vector<float> gathered;
-        write_param(whole ? memory : source(p, gathered), p, spec_.compute, out, exec_);
+        View host = whole ? memory : source(p, gathered);
+        if (whole && exec_.device.kind != kn::DeviceKind::cpu) {
+          gathered = fetched<float>(exec_, memory);
+          host.data = gathered.data();
+        }
+        write_param(host, p, spec_.compute, out, kn::on_host(exec_));
       };
       tensors.push_back(std::move(t));
     }

@@ -50,6 +50,7 @@ class Model {
   Decoder& decoder() { return decoder_; }
   const Head& head() const { return head_; }
   int64_t context() const { return context_; }
+  const kn::Exec& exec() const { return exec_; }
   int64_t bytes() const { return parameters_.bytes() + tables_.peak(); }
 
   // Weights from a folder with the same shapes: masters when training (collective where these are
@@ -81,6 +82,18 @@ class Model {
 // Reads, allocates and loads in one go; weights for inference from the cache, where it is to be used.
 std::unique_ptr<Model> load_model(const fs::path& folder, Purpose purpose, int64_t context, const kn::Exec& exec,
                                   const PanelCacheOptions& cache = {});
+
+// fill(view) writes `to` (f32, in the model's memory) on the host, or a copy of it that is then brought there.
+template <class Fill>
+void fill_through_host(const kn::Exec& exec, const View& to, Fill&& fill) {
+  if (exec.device.kind == kn::DeviceKind::cpu) return fill(to);
+  std::vector<float> values(static_cast<size_t>(to.size()));
+  View host = to;
+  host.data = values.data();
+  fill(host);
+  kn::upload(exec, to.data, host.data, to.bytes());
+  kn::wait(exec);
+}
 
 // The tensor a file holds for `p`: under its name or an alias; Error{input} when none is there.
 View find_tensor(const TensorStore& store, const Param& p);

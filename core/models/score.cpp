@@ -13,7 +13,7 @@ constexpr int64_t kLogitRows = 64;  // planned for logits(): more rows are refus
 }  // namespace
 
 Scorer::Scorer(Model& model, int64_t max_tokens, const kn::Exec& exec)
-    : model_(model), exec_(exec), fixed_("score batch"), scratch_("score"),
+    : model_(model), exec_(exec), fixed_(Arena::staged("score batch", exec.device)), scratch_("score", exec.device),
       builder_(fixed_, max_tokens, BatchBuilder::default_pages(max_tokens), model.spec().config.vocab) {
   fixed_.allocate();
   builder_ = BatchBuilder(fixed_, max_tokens, BatchBuilder::default_pages(max_tokens), model.spec().config.vocab);
@@ -37,6 +37,7 @@ Scorer::Scorer(Model& model, int64_t max_tokens, const kn::Exec& exec)
 
 View Scorer::forward() {
   scratch_.release(0);
+  builder_.send(exec_);
   Ctx ctx{.exec = exec_, .arena = scratch_};
   ctx.store = model_.parameters().store();
   const TokenBatch& batch = builder_.batch();
@@ -51,7 +52,15 @@ View Scorer::losses() {
   ctx.store = model_.parameters().store();
   const View loss = scratch_.take(DType::f32, {hidden.rows()});
   model_.head().loss(ctx, hidden, builder_.targets(), loss);
-  return loss;
+  return on_host(loss);
+}
+
+// The same values where the caller can read them.
+View Scorer::on_host(View v) {
+  if (exec_.device.kind == kn::DeviceKind::cpu) return v;
+  result_ = fetched<float>(exec_, v);
+  v.data = result_.data();
+  return v;
 }
 
 View Scorer::logits(const std::vector<int32_t>& rows) {
@@ -61,11 +70,11 @@ View Scorer::logits(const std::vector<int32_t>& rows) {
   const auto n = static_cast<int64_t>(rows.size());
   const View picked = scratch_.take(hidden.dtype, {n, hidden.cols()});
   const View index = scratch_.take(DType::i32, {n});
-  std::copy(rows.begin(), rows.end(), index.as<int32_t>());
+  kn::upload(exec_, index.data, rows.data(), index.bytes());
   ctx.run(kn::GatherRows{.x = hidden, .index = index, .y = picked});
   const View out = scratch_.take(DType::f32, {n, model_.spec().config.padded_vocab()});
   model_.head().logits(ctx, picked, out);
-  return out;
+  return on_host(out);
 }
 
 }  // namespace llmctl

@@ -14,18 +14,20 @@ class Scorer {
   Scorer(Model& model, int64_t max_tokens, const kn::Exec& exec);
 
   BatchBuilder& batch() { return builder_; }
-  // Negative log-likelihoods in nats, one per row of batch() (0 where the target is -1). The view
-  // lives until the next call.
+  // Negative log-likelihoods in nats, one per row of batch() (0 where the target is -1), on the host. The
+  // view lives until the next call.
   View losses();
   // Logits (R, padded vocab) f32 of the listed rows.
   View logits(const std::vector<int32_t>& rows);
 
  private:
   View forward();
+  View on_host(View v);
   Model& model_;
   const kn::Exec& exec_;
   Arena fixed_, scratch_;
   BatchBuilder builder_;
+  std::vector<float> result_;  // of a GPU's pass
 };
 
 }  // namespace llmctl

@@ -4,6 +4,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
+
+#include "kernels/device.h"
+#include "kernels/error.h"
 
 namespace llmctl {
 
@@ -19,6 +23,46 @@ struct WeightSink {
 struct InPlace final : WeightSink {
   std::byte* stage(const std::byte* place, int64_t) override { return const_cast<std::byte*>(place); }
   void done() override {}
+};
+
+// Onto a GPU: the host packs a piece while the one before is on its way.
+class DeviceSink final : public WeightSink {
+ public:
+  explicit DeviceSink(const kn::Exec& exec) : exec_(exec) {}
+  ~DeviceSink() override {
+    try {
+      kn::wait(exec_);
+    } catch (const Error&) {  // said by the next call that waits
+    }
+    for (Piece& p : pieces_) kn::pinned_free(exec_.device, p.memory);
+  }
+  DeviceSink(const DeviceSink&) = delete;
+  DeviceSink& operator=(const DeviceSink&) = delete;
+  std::byte* stage(const std::byte* place, int64_t bytes) override {
+    Piece& p = pieces_[++turn_ % 2];
+    if (turn_ % 2 == 0) kn::wait(exec_);  // both may be on their way
+    if (bytes > p.room) {
+      kn::pinned_free(exec_.device, std::exchange(p.memory, nullptr));
+      p.memory = static_cast<std::byte*>(kn::pinned_allocate(exec_.device, bytes));
+      p.room = bytes;
+    }
+    p.place = const_cast<std::byte*>(place);
+    p.bytes = bytes;
+    return p.memory;
+  }
+  void done() override {
+    const Piece& p = pieces_[turn_ % 2];
+    kn::upload(exec_, p.place, p.memory, p.bytes);
+  }
+
+ private:
+  struct Piece {
+    std::byte *memory = nullptr, *place = nullptr;
+    int64_t room = 0, bytes = 0;
+  };
+  const kn::Exec& exec_;
+  Piece pieces_[2];
+  uint64_t turn_ = 0;
 };
 
 }  // namespace llmctl

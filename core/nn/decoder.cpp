@@ -88,6 +88,10 @@ void Decoder::make_rope(Arena& arena, int64_t positions, const kn::Exec& exec) {
   rope_.cos = arena.take(DType::f32, {positions, half});
   rope_.sin = arena.take(DType::f32, {positions, half});
   if (exec.plan) return;
+  const bool on_gpu = exec.device.kind != kn::DeviceKind::cpu;  // then by way of the host
+  std::vector<float> tables(on_gpu ? static_cast<size_t>(2 * positions * half) : 0);
+  float* cos = on_gpu ? tables.data() : rope_.cos.as<float>();
+  float* sin = on_gpu ? tables.data() + positions * half : rope_.sin.as<float>();
   // Frequencies and angles are rounded to f32 as in Hugging Face's implementation.
   const double log_theta = kn::log64(config_.rope_theta);
   for (int64_t i = 0; i < half; ++i) {
@@ -95,10 +99,13 @@ void Decoder::make_rope(Arena& arena, int64_t positions, const kn::Exec& exec) {
     const float frequency = static_cast<float>(kn::exp64(-exponent * log_theta));
     for (int64_t p = 0; p < positions; ++p) {
       const double angle = static_cast<double>(static_cast<float>(p) * frequency);
-      rope_.cos.as<float>()[p * half + i] = static_cast<float>(kn::cos64(angle));
-      rope_.sin.as<float>()[p * half + i] = static_cast<float>(kn::sin64(angle));
+      cos[p * half + i] = static_cast<float>(kn::cos64(angle));
+      sin[p * half + i] = static_cast<float>(kn::sin64(angle));
     }
   }
+  kn::upload(exec, rope_.cos.data, cos, rope_.cos.bytes());
+  kn::upload(exec, rope_.sin.data, sin, rope_.sin.bytes());
+  kn::wait(exec);
 }
 
 void Decoder::embed(Ctx& ctx, const TokenBatch& batch, const View& x) const {

@@ -84,7 +84,8 @@ void Parameters::quantise(int weight, int bits, int64_t group) {
 void Parameters::place() {
   arena_.release(0);
   const bool training = purpose_ == Purpose::training, sharded = training_.sharding.states();
-  int64_t largest = 0;
+  if (training) overflows_ = arena_.take(DType::i32, {static_cast<int64_t>(weights_.size())});
+  int64_t largest = 0, flag = 0;
   for (WeightState& w : weights_) {
     const int64_t rows = w.spec.padded_rows, cols = w.spec.cols();
     auto take = [&](DType dtype, int64_t n) {
@@ -94,7 +95,7 @@ void Parameters::place() {
       w.master = take(DType::f32, w.own.count);
       w.m = take(DType::f32, w.own.count);
       if (!w.muon) w.v = take(DType::f32, w.own.count);
-      w.overflow = arena_.take(DType::i32, {1});
+      w.overflow = View(overflows_.as<int32_t>() + flag++, DType::i32, {1});
     }
     w.whole = w.master;
     const bool is_master = training && !sharded && (compute_ == DType::f32 || w.spec.role == Role::table);
@@ -202,8 +203,8 @@ void Parameters::clear_gradients(const kn::Exec& exec) {
   for (WeightState& w : weights_) {
     const bool stored = w.spec.multiplies() && w.chain;  // before anything is added
     if (!stored) kn::run(kn::Clear{.x = store_ ? w.sum : w.grad}, exec);
-    kn::run(kn::Clear{.x = w.overflow}, exec);
   }
+  kn::run(kn::Clear{.x = overflows_}, exec);
 }
 
 int64_t Parameters::packed_bytes() const {

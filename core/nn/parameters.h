@@ -95,6 +95,8 @@ class Parameters {
   DType compute() const { return compute_; }
   Purpose purpose() const { return purpose_; }
   int64_t bytes() const { return arena_.peak(); }
+  // The overflow flags of all(), i32 (Purpose::training).
+  const View& overflows() const { return overflows_; }
   // Of the largest panels of a block that are packed on use: 0 when none are.
   int64_t packed_bytes() const;
 
@@ -118,6 +120,7 @@ class Parameters {
   void place_whole_rows(std::vector<Bundle>& bundles);
   void gather(const kn::Exec& exec, WeightState& w);
   std::vector<WeightState> weights_;
+  View overflows_;
   DType compute_;
   Purpose purpose_;
   TrainingMemory training_;

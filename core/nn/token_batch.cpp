@@ -7,7 +7,7 @@
 namespace llmctl {
 
 BatchBuilder::BatchBuilder(Arena& arena, int64_t max_tokens, int64_t pages, int64_t vocab, int64_t piece)
-    : pages_(pages), vocab_(vocab), piece_(piece ? piece : max_tokens) {
+    : arena_(&arena), pages_(pages), vocab_(vocab), piece_(piece ? piece : max_tokens) {
   ids_ = arena.take(DType::i32, {max_tokens});
   positions_ = arena.take(DType::i32, {max_tokens});
   targets_ = arena.take(DType::i32, {max_tokens});
@@ -30,7 +30,7 @@ BatchBuilder::Piece& BatchBuilder::piece_of(int64_t begin) {
 }
 
 View BatchBuilder::rows_view(const View& whole) const {
-  return elements_of(whole, {0, tokens_});
+  return arena_->sent(elements_of(whole, {0, tokens_}));
 }
 
 void BatchBuilder::add_document(int64_t begin, int64_t length) {
@@ -100,11 +100,11 @@ const TokenBatch& BatchBuilder::batch(int64_t index) {
   static const Piece none;
   const Piece& piece = pieces_.empty() ? none : pieces_[static_cast<size_t>(index)];
   batch_.tokens = piece.rows.count;
-  batch_.ids = elements_of(ids_, piece.rows);
-  batch_.positions = elements_of(positions_, piece.rows);
-  batch_.slots = elements_of(slots_, piece.rows);
-  batch_.sequences = rows_of(sequence_rows_, piece.sequences.begin, piece.sequences.count);
-  batch_.page_table = elements_of(page_table_, {0, table_entries_});
+  batch_.ids = arena_->sent(elements_of(ids_, piece.rows));
+  batch_.positions = arena_->sent(elements_of(positions_, piece.rows));
+  batch_.slots = arena_->sent(elements_of(slots_, piece.rows));
+  batch_.sequences = arena_->sent(rows_of(sequence_rows_, piece.sequences.begin, piece.sequences.count));
+  batch_.page_table = arena_->sent(elements_of(page_table_, {0, table_entries_}));
   batch_.groups = piece.groups;
   return batch_;
 }

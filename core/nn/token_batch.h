@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Host arrays of one forward pass over whole documents (training, scoring), filled row by row.
+// Arrays of one forward pass over whole documents (training, scoring), filled row by row on the host.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@ namespace llmctl {
 
 class BatchBuilder {
  public:
-  // Room for max_tokens tokens and for attention groups of `pages` pages (at least one document's).
+  // In a staged arena, which it refers to. Room for max_tokens tokens and for attention groups of `pages` pages (at least one document's).
   // `vocab`: what ids are checked against. The batch comes in pieces of `piece` tokens each, which rows
   // do not straddle (0: one piece).
   BatchBuilder(Arena& arena, int64_t max_tokens, int64_t pages, int64_t vocab, int64_t piece = 0);
@@ -26,13 +26,16 @@ class BatchBuilder {
                std::span<const int32_t> document_starts);
   // Shapes for a planning pass: `tokens` of whatever.
   void plan(int64_t tokens);
-  // Views of what was added: one piece of it, ...
+  // Brings what was added to the device (core/tensor/arena.h): before the views below are read there.
+  void send(const kn::Exec& exec) const { arena_->send(exec); }
+  // Views of what was added, on the device: one piece of it, ...
   const TokenBatch& batch(int64_t piece = 0);
   int64_t pieces() const { return static_cast<int64_t>(pieces_.size()); }
   // ... and all.
   View ids() const { return rows_view(ids_); }
   View positions() const { return rows_view(positions_); }
   View targets() const { return rows_view(targets_); }
+  View host_targets() const { return elements_of(targets_, {0, tokens_}); }
 
  private:
   void check_ids(std::span<const int32_t> ids, bool target) const;
@@ -43,6 +46,7 @@ class BatchBuilder {
     std::vector<AttentionGroup> groups;  // relative to the piece
   };
   Piece& piece_of(int64_t begin);
+  Arena* arena_;
   int64_t pages_ = 0, vocab_ = 0, piece_ = 0, tokens_ = 0, sequences_ = 0, table_entries_ = 0, group_pages_ = 0;
   View ids_, positions_, slots_, sequence_rows_, page_table_, targets_;
   std::vector<Piece> pieces_;

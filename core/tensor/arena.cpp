@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace llmctl {
 namespace {
@@ -16,12 +17,32 @@ constexpr int64_t kAlign = 64;
 Arena::Arena(std::string name, kn::Device device) : name_(std::move(name)), device_(device) {}
 
 Arena::Arena(Arena&& o) noexcept
-    : name_(std::move(o.name_)), device_(o.device_), base_(o.base_), owned_(o.owned_), top_(o.top_), peak_(o.peak_), size_(o.size_) {
-  o.base_ = nullptr;
-}
+    : name_(std::move(o.name_)), device_(o.device_), base_(std::exchange(o.base_, nullptr)), owned_(o.owned_),
+      staged_(o.staged_), copy_(std::exchange(o.copy_, nullptr)), top_(o.top_), peak_(o.peak_), size_(o.size_) {}
 
 Arena::~Arena() {
-  if (base_ && owned_) ::munmap(base_, static_cast<size_t>(size_));
+  const bool on_gpu = device_.kind != kn::DeviceKind::cpu;
+  if (copy_) kn::device_free(device_, copy_);
+  if (!base_ || !owned_) return;
+  if (on_gpu)
+    staged_ ? kn::pinned_free(device_, base_) : kn::device_free(device_, base_);
+  else
+    ::munmap(base_, static_cast<size_t>(size_));
+}
+
+Arena Arena::staged(std::string name, kn::Device device) {
+  Arena a(std::move(name), device);
+  a.staged_ = true;
+  return a;
+}
+
+void Arena::send(const kn::Exec& exec) const {
+  if (copy_) kn::upload(exec, copy_, base_, peak_);
+}
+
+View Arena::sent(View v) const {
+  if (copy_ && v) v.data = copy_ + (static_cast<std::byte*>(v.data) - base_);
+  return v;
 }
 
 View Arena::take(DType dtype, std::initializer_list<int64_t> dims) {
@@ -42,6 +63,12 @@ void Arena::allocate() {
   check(planning(), Code::bug, "[arena ", name_, "] allocated twice");
   constexpr int64_t kHuge = int64_t{2} << 20;
   size_ = std::max<int64_t>(peak_, 1);
+  top_ = 0;
+  if (device_.kind != kn::DeviceKind::cpu) {
+    base_ = static_cast<std::byte*>(staged_ ? kn::pinned_allocate(device_, size_) : kn::device_allocate(device_, size_));
+    if (staged_) copy_ = static_cast<std::byte*>(kn::device_allocate(device_, size_));
+    return;
+  }
   if (size_ >= kHuge) size_ = (size_ + kHuge - 1) / kHuge * kHuge;
   void* p = ::mmap(nullptr, static_cast<size_t>(size_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) {
@@ -51,7 +78,6 @@ void Arena::allocate() {
   }
   if (size_ >= kHuge) ::madvise(p, static_cast<size_t>(size_), MADV_HUGEPAGE);
   base_ = static_cast<std::byte*>(p);
-  top_ = 0;
 }
 
 void Arena::allocate_over(std::byte* memory, int64_t bytes) {

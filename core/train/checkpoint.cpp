@@ -110,7 +110,7 @@ fs::path save_checkpoint(const fs::path& run, const Model& model, const Checkpoi
   if (comm) folder = all_gather_text(*comm, folder.string(), label).front();
   std::string written;  // name and digest of this rank's file
   const auto save_mine = [&] {
-    const fs::path file = save_state_file(folder / "state", model.parameters());
+    const fs::path file = save_state_file(folder / "state", model.parameters(), model.exec());
     written = Json{{fs::relative(file, folder).generic_string(), digest_of_file(file).hex()}}.dump();
   };
   comm ? together(*comm, label, save_mine) : save_mine();
@@ -150,10 +150,11 @@ std::optional<fs::path> latest_checkpoint(const fs::path& run, int64_t at_most,
 
 CheckpointState load_checkpoint(const fs::path& checkpoint, Model& model, const kn::Exec& exec) {
   const fs::path folder = checkpoint / "state";
-  const auto read = [&] { StateFiles(folder).read(model.parameters()); };
+  const auto read = [&] { StateFiles(folder).read(model.parameters(), exec); };
   const Sharding& sharding = model.parameters().sharding();
   sharding.shared() ? together(*sharding.comm, "checkpoint", read) : read();
   model.parameters().refresh(exec);
+  kn::wait(exec);
   const fs::path path = folder / "state.json";
   const Json json = read_json(path);
   auto has = [&](const char* key, auto is) { return json.is_object() && json.contains(key) && (json[key].*is)(); };

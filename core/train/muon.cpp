@@ -34,7 +34,7 @@ void multiply(const MuonScratch& s, const Product& p, const kn::Exec& exec) {
 
 double frobenius(const MuonScratch& s, const kn::Exec& exec) {
   kn::run(kn::GradNorm{.grad = s.update, .out = s.norms}, exec);
-  return exec.plan ? 1.0 : std::sqrt(tree_sum(s.norms.as<double>(), s.norms.size()));
+  return exec.plan ? 1.0 : std::sqrt(tree_sum(fetched<double>(exec, s.norms).data(), s.norms.size()));
 }
 
 }  // namespace

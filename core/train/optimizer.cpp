@@ -15,6 +15,8 @@ namespace {
 
 int64_t tiles_of(const View& v) { return kn::tiles_of(v.rows(), v.cols()); }
 
+constexpr int64_t kDigestRow = 8;  // of 64 bytes: what is planned grows by the same for every block
+
 template <class Visit>
 void each_param(Parameters& parameters, Visit&& visit) {
   for (WeightState& w : parameters.all())
@@ -32,7 +34,7 @@ double tree_sum(const double* values, int64_t n) {
 
 Optimizer::Optimizer(Parameters& parameters, const Table& whole, Arena& arena, bool digest)
     : parameters_(parameters), arena_(arena), digest_(digest) {
-  int64_t tiles = 0, largest = 0;
+  int64_t tiles = 0, largest = 0, count = 0;
   for (const Weight& w : whole)
     for (const Param& p : w.params) {
       const auto number = static_cast<int64_t>(places_.size());
@@ -40,20 +42,23 @@ Optimizer::Optimizer(Parameters& parameters, const Table& whole, Arena& arena, b
       tiles += w.role == Role::vector ? kn::tiles_of(1, p.rows) : kn::tiles_of(p.rows, p.cols);
     }
   each_param(parameters, [&](WeightState& w, const Param&, size_t i) {
+    ++count;
     largest = std::max(largest, tiles_of(w.param_rows(w.grad, i)));
   });
   norms_ = arena.take(DType::i64, {tiles});  // f64 by size
   tile_digests_ = arena.take(DType::i64, {largest, 4});
-  digest_out_ = arena.take(DType::i64, {4});
+  digest_out_ = arena.take(DType::i64, {count, kDigestRow});
   each_param(parameters, [&](WeightState& w, const Param& p, size_t) {
     const ArenaFrame frame(arena);
     if (w.muon) muon_scratch(arena, p.rows, p.cols);
   });
 }
 
-void Optimizer::check_overflow(const std::string& where) const {
+void Optimizer::check_overflow(const std::string& where, const kn::Exec& exec) const {
+  const std::vector<int32_t> raised = fetched<int32_t>(exec, parameters_.overflows());
+  size_t flag = 0;
   for (const WeightState& w : parameters_.all())
-    check(*w.overflow.as<int32_t>() == 0, Code::input, "[train] ", where, ": the gradient of ", w.spec.params[0].name,
+    check(raised[flag++] == 0, Code::input, "[train] ", where, ": the gradient of ", w.spec.params[0].name,
           w.spec.params.size() > 1 ? " (or what it is fused with)" : "",
           " is not finite or too large for fixed point; the weights of the step before are kept");
 }
@@ -79,7 +84,7 @@ double Optimizer::grad_norm(float scale, int64_t step, const kn::Exec& exec) {
             exec);
   });
   if (shared) add_bits(*all, {norms_.as<double>(), static_cast<size_t>(norms_.size())}, CommLabel("gradient norms", step));
-  return std::sqrt(tree_sum(norms_.as<double>(), norms_.size()));
+  return std::sqrt(tree_sum(fetched<double>(exec, norms_).data(), norms_.size()));
 }
 
 // Digests of parts are sums mod 2^128; all parameters, in the table's order.
@@ -104,7 +109,7 @@ double adjusted_rate(const std::string& adjust_lr_fn, int64_t rows, int64_t cols
   return adjust_lr_fn == "original" ? std::sqrt(std::max(1.0, r / c)) : 0.2 * std::sqrt(std::max(r, c));
 }
 
-void Optimizer::adamw(const Step& step, WeightState& w, size_t i, const kn::Exec& exec) {
+void Optimizer::adamw(const Step& step, WeightState& w, size_t i, const View& digest, const kn::Exec& exec) {
   const OptimizerConfig& o = step.o;
   const Param& p = w.spec.params[i];
   const RowRange rows = w.kept_rows(i);
@@ -122,12 +127,12 @@ void Optimizer::adamw(const Step& step, WeightState& w, size_t i, const kn::Exec
   op.digest_key = digest_of(p.name).low;
   if (digest_) {
     op.tile_digests = rows_of(tile_digests_, 0, tiles_of(op.master));
-    op.digest = digest_out_;
+    op.digest = digest;
   }
   kn::run(op, exec);
 }
 
-void Optimizer::muon(const Step& step, WeightState& w, size_t i, const kn::Exec& exec) {
+void Optimizer::muon(const Step& step, WeightState& w, size_t i, const View& digest, const kn::Exec& exec) {
   const OptimizerConfig& o = step.o;
   const Param& p = w.spec.params[i];
   if (w.kept_rows(i).count == 0) return;
@@ -142,8 +147,8 @@ void Optimizer::muon(const Step& step, WeightState& w, size_t i, const kn::Exec&
   if (digest_) {
     const int64_t tiles = tiles_of(scratch.update);
     first.tile_digests = last.tile_digests = View(tile_digests_.data, DType::i64, {tiles, 2});
-    first.digest = View(digest_out_.as<int64_t>() + 2, DType::i64, {2});
-    last.digest = View(digest_out_.data, DType::i64, {2});
+    first.digest = View(digest.as<int64_t>() + 2, DType::i64, {2});
+    last.digest = View(digest.data, DType::i64, {2});
   }
   kn::run(first, exec);
   const float factor = orthogonalize(scratch, o.ns_steps, exec);
@@ -165,16 +170,23 @@ UpdateResult Optimizer::update(const TrainConfig& config, int64_t step, double g
   if (o.matrix_learning_rate > 0) matrices.learning_rate = o.matrix_learning_rate;
   const Step s{o, step + 1, static_cast<float>(gradient_scale * clip), result.learning_rate,
                learning_rate_at(matrices, config.schedule, step)};
-  each_param(parameters_, [&](WeightState& w, const Param& p, size_t i) {
-    if (digest_) kn::run(kn::Clear{.x = digest_out_}, exec);
-    w.muon ? muon(s, w, i, exec) : adamw(s, w, i, exec);
-    const Sharding& sharding = parameters_.sharding();
-    const bool answers = sharding.states() || sharding.rank == 0;
-    if (!digest_ || exec.plan || w.second || !answers) return;
-    const auto* d = digest_out_.as<uint64_t>();
-    result.digests.push_back({p.name, {d[0], d[1]}, {d[2], d[3]}});
+  if (digest_) kn::run(kn::Clear{.x = digest_out_}, exec);
+  int64_t at = 0;
+  each_param(parameters_, [&](WeightState& w, const Param&, size_t i) {
+    const View digest(digest_out_.as<int64_t>() + at++ * kDigestRow, DType::i64, {4});
+    w.muon ? muon(s, w, i, digest, exec) : adamw(s, w, i, digest, exec);
   });
-  if (digest_ && !exec.plan) join_digests(step, result.digests);
+  if (digest_ && !exec.plan) {
+    const std::vector<uint64_t> d = fetched<uint64_t>(exec, digest_out_);
+    const Sharding& sharding = parameters_.sharding();
+    size_t row = 0;
+    each_param(parameters_, [&](WeightState& w, const Param& p, size_t) {
+      if (!w.second && (sharding.states() || sharding.rank == 0))
+        result.digests.push_back({p.name, {d[row], d[row + 1]}, {d[row + 2], d[row + 3]}});
+      row += kDigestRow;
+    });
+    join_digests(step, result.digests);
+  }
   parameters_.refresh(exec);
   return result;
 }

@@ -31,7 +31,7 @@ class Optimizer {
   Optimizer(Parameters& parameters, const Table& whole, Arena& arena, bool digest);
 
   // Error{input} naming the first tensor whose gradient overflowed or was not finite.
-  void check_overflow(const std::string& where) const;
+  void check_overflow(const std::string& where, const kn::Exec& exec) const;
   // gradient_scale turns the accumulated sums into the mean gradient. step counts from 0.
   UpdateResult update(const TrainConfig& config, int64_t step, double gradient_scale, const kn::Exec& exec);
 
@@ -47,8 +47,8 @@ class Optimizer {
   void join_digests(int64_t step, std::vector<TensorDigest>& digests) const;
   // Whether this rank is the one that says what a row of a weight came to.
   RowRange answers_for(const WeightState& w, size_t param) const;
-  void adamw(const Step& step, WeightState& w, size_t i, const kn::Exec& exec);
-  void muon(const Step& step, WeightState& w, size_t i, const kn::Exec& exec);
+  void adamw(const Step& step, WeightState& w, size_t i, const View& digest, const kn::Exec& exec);
+  void muon(const Step& step, WeightState& w, size_t i, const View& digest, const kn::Exec& exec);
   Parameters& parameters_;
   Arena& arena_;
   bool digest_;
@@ -58,7 +58,7 @@ class Optimizer {
   std::map<std::string, Place> places_;
   View norms_;         // f64 tiles of all tensors, as i64
   View tile_digests_;  // i64 (tiles of the largest tensor, 4)
-  View digest_out_;    // i64 (4)
+  View digest_out_;    // i64 (parameters, 8), the first 4 of a row
 };
 
 // torch.optim.Muon's factor of the learning rate of a (rows, cols) matrix.

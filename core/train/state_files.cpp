@@ -8,6 +8,7 @@
 #include <span>
 
 #include "core/base/json.h"
+#include "core/models/model.h"
 
 namespace llmctl {
 namespace {
@@ -29,9 +30,16 @@ RowRange rows_in_file(const WeightState& w, const RowRange& r) {
   return w.spec.role == Role::vector ? RowRange{0, r.count > 0 ? 1 : 0} : r;
 }
 
+// A tensor of the model's memory; of a GPU's it is copied when its turn comes.
+NamedView on_disk(const std::string& name, const View& v, const kn::Exec& exec) {
+  NamedView t{name, v};
+  if (exec.device.kind != kn::DeviceKind::cpu) t.fill = [v, &exec](void* out) { kn::download(exec, out, v.data, v.bytes()); };
+  return t;
+}
+
 }  // namespace
 
-fs::path save_state_file(const fs::path& folder, const Parameters& parameters) {
+fs::path save_state_file(const fs::path& folder, const Parameters& parameters, const kn::Exec& exec) {
   const Sharding& s = parameters.sharding();
   std::vector<NamedView> tensors;
   Json first_row = Json::object();
@@ -42,7 +50,7 @@ fs::path save_state_file(const fs::path& folder, const Parameters& parameters) {
       if (rows.count == 0) continue;
       for (const StateKind& kind : kinds_of(w)) {
         const std::string name = w.spec.params[i].name + kind.suffix;
-        tensors.push_back({name, w.kept(w.*kind.view, i, rows)});
+        tensors.push_back(on_disk(name, w.kept(w.*kind.view, i, rows), exec));
         if (const int64_t first = rows_in_file(w, rows).begin; first > 0) first_row[name] = first;
       }
     }
@@ -95,13 +103,15 @@ void StateFiles::copy(const std::string& name, int64_t cols, int64_t all_rows, c
         ": a file is missing, or it is of another model");
 }
 
-void StateFiles::read(Parameters& parameters) const {
+void StateFiles::read(Parameters& parameters, const kn::Exec& exec) const {
   for (WeightState& w : parameters.all())
     for (size_t i = 0; i < w.spec.params.size(); ++i)
       for (const StateKind& kind : kinds_of(w)) {
         const View to = w.kept(w.*kind.view, i);
         const View whole = w.param_rows(w.grad, i);  // for its shape
-        copy(w.spec.params[i].name + kind.suffix, whole.cols(), whole.rows(), rows_in_file(w, w.kept_rows(i)), to.as<float>());
+        fill_through_host(exec, to, [&](const View& host) {
+          copy(w.spec.params[i].name + kind.suffix, whole.cols(), whole.rows(), rows_in_file(w, w.kept_rows(i)), host.as<float>());
+        });
       }
 }
 

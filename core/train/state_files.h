@@ -17,14 +17,14 @@
 namespace llmctl {
 
 // This rank's file of the rows it owns (Sharding: an even share of them where all keep all). Returns it.
-fs::path save_state_file(const fs::path& folder, const Parameters& parameters);
+fs::path save_state_file(const fs::path& folder, const Parameters& parameters, const kn::Exec& exec);
 
 class StateFiles {
  public:
   // Every state file of the folder. Error{input} for one that is malformed.
   explicit StateFiles(const fs::path& folder);
   // Fills what this rank keeps. Error{input} when the state is of another model, or has holes.
-  void read(Parameters& parameters) const;
+  void read(Parameters& parameters, const kn::Exec& exec) const;
   // A parameter's whole master (rows, cols), in `memory` when it is in pieces. Error{input}.
   View master(const Param& p, std::vector<float>& memory) const;
 

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "core/train/run.h"
+#include "kernels/basic.h"
 #include "kernels/probe.h"
 
 namespace llmctl {
@@ -23,17 +24,25 @@ double training_flops_per_token(const DecoderConfig& c, const Table& table, int6
 namespace {
 
 double probe(DType dtype, kn::Bf16Order order, const kn::Exec& exec) {
-  const int64_t tasks = exec.pool->threads();
-  std::vector<float> sink(static_cast<size_t>(tasks));
+  const bool on_gpu = exec.device.kind != kn::DeviceKind::cpu;  // a task is a block of threads
+  const int64_t tasks = on_gpu ? 8 * kn::device_info(exec.device.index).processors : exec.pool->threads();
+  Arena arena("probe", exec.device);
+  kn::PeakProbe op{.dtype = dtype, .iterations = on_gpu ? 4'000 : 400'000, .order = order};
+  for (bool planned : {false, true}) {
+    op.sink = arena.take(DType::f32, {tasks});
+    op.flops = arena.take(DType::i64, {tasks});
+    if (!planned) arena.allocate();
+  }
   double best = 0;
-  for (int attempt = 0; attempt < 5; ++attempt) {
-    std::vector<int64_t> flops(static_cast<size_t>(tasks), 0);
+  for (int attempt = 0; attempt < (on_gpu ? 2 : 5); ++attempt) {
+    kn::run(kn::Clear{.x = op.flops}, exec);
+    kn::wait(exec);
     const auto start = std::chrono::steady_clock::now();
-    kn::run(kn::PeakProbe{.dtype = dtype, .iterations = 400'000, .sink = View(sink.data(), DType::f32, {tasks}),
-                          .flops = View(flops.data(), DType::i64, {tasks}), .order = order}, exec);
+    kn::run(op, exec);
+    kn::wait(exec);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     double total = 0;
-    for (int64_t f : flops) total += static_cast<double>(f);
+    for (int64_t f : fetched<int64_t>(exec, op.flops)) total += static_cast<double>(f);
     best = std::max(best, total / seconds);
   }
   return best;

@@ -63,12 +63,14 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
     : config_(config),
       exec_(exec),
       sharding_(sharding),
-      batch_arena_("batch"),
+      batch_arena_(Arena::staged("batch", exec.device)),
       step_arena_("activations", exec.device),
       optimizer_arena_("optimizer scratch", exec.device) {
   check(sharding.ranks <= config.batch.units / config.moe.units_per_part, Code::input, "[train] ", sharding.ranks,
         " ranks for the ", config.batch.units, " units of a step (batch.units) in parts of ", config.moe.units_per_part,
         " (moe.units_per_part): a rank computes whole parts, at least one");
+  check(!sharding.shared() || exec.device.kind == kn::DeviceKind::cpu, Code::unsupported,
+        "[train] ranks on GPUs want NCCL, which is not there yet: --device cpu, or one rank");
   check(!sharding.shared() || config.numerics.accumulate == "fixed", Code::input,
         "[train] numerics.accumulate f32 is bound to the order of one rank: ", sharding.ranks, " ranks want fixed");
   check(config.parallel.sequences_per_pass == 0 || (grad_kind() == GradKind::one_part &&
@@ -148,6 +150,7 @@ void Trainer::pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec&
   ctx.store = model_->parameters().store();
   ctx.panels = step_arena_.bytes(model_->parameters().packed_bytes());
   const int64_t pieces = builder_->pieces();
+  if (!exec.plan) builder_->send(exec);
   for (int64_t u = 0; u < units; ++u)
     ctx.parts.push_back({u * unit_tokens(), pieces > 1 ? piece_tokens() : unit_tokens()});
   prepare_routing(ctx);
@@ -163,10 +166,10 @@ void Trainer::pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec&
   }
   model_->decoder().backward_embed(ctx, builder_->ids(), builder_->positions(), dx);
   if (exec.plan) return;
-  const float* l = loss.as<float>();
+  const std::vector<float> l = fetched<float>(exec, loss);
   for (int64_t u = 0; u < units; ++u) {
     double sum = 0;  // in token order
-    for (int64_t i = 0; i < unit_tokens(); ++i) sum += static_cast<double>(l[u * unit_tokens() + i]);
+    for (int64_t i = 0; i < unit_tokens(); ++i) sum += static_cast<double>(l[static_cast<size_t>(u * unit_tokens() + i)]);
     losses.push_back({sum});
   }
   finish_routing(ctx, losses);
@@ -178,7 +181,7 @@ void Trainer::prepare_routing(Ctx& ctx) {
   ctx.parts_per_expert_part = config_.moe.units_per_part;
   ctx.router_stats = step_arena_.take(DType::i64, {static_cast<int64_t>(ctx.parts.size()), 2 * moe.experts + 1});
   ctx.run(kn::Clear{.x = ctx.router_stats});
-  const int32_t* targets = builder_->targets().as<int32_t>();
+  const int32_t* targets = builder_->host_targets().as<int32_t>();
   for (const RowRange& unit : ctx.parts) {
     const int64_t n = ctx.exec.plan ? 1
                                     : std::count_if(targets + unit.begin, targets + unit.begin + unit.count,
@@ -190,8 +193,10 @@ void Trainer::prepare_routing(Ctx& ctx) {
 void Trainer::finish_routing(const Ctx& ctx, std::vector<UnitLoss>& losses) const {
   const DecoderConfig& c = model_->spec().config;
   const size_t first = losses.size() - ctx.parts.size();
+  if (ctx.part_weight.empty()) return;
+  const std::vector<int64_t> counted = fetched<int64_t>(ctx.exec, ctx.router_stats);
   for (size_t u = 0; u < ctx.part_weight.size(); ++u) {
-    const int64_t* stats = ctx.router_stats.as<int64_t>() + static_cast<int64_t>(u) * ctx.router_stats.cols();
+    const int64_t* stats = counted.data() + static_cast<int64_t>(u) * ctx.router_stats.cols();
     const RouterLosses router = router_losses(c.moe, c.layers, stats, unit_tokens());
     const double targets = ctx.part_weight[u] * kn::math::power_of_two64(scale_exponent());
     losses[first + u].balance = targets * router.balance;
@@ -240,7 +245,7 @@ void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, S
     for (size_t i = 0; i < losses.size(); ++i)
       check(std::isfinite(losses[i].loss), Code::input, "[train] step ", step, ", unit ", units.begin + static_cast<int64_t>(i),
             ": the loss is not finite");
-    optimizer_->check_overflow(fmt::format("step {}", step));
+    optimizer_->check_overflow(fmt::format("step {}", step), exec_);
   });
 }
 

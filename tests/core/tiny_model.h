@@ -2,6 +2,8 @@
 // Small models and synthetic data for tests of core.
 #pragma once
 
+#include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -122,12 +124,36 @@ inline ModelSpec tiny_spec(const Json& hf, const TrainConfig& c) {
   return make_model_spec(hf, c.numerics.compute == "bf16" ? DType::bf16 : DType::f32, "[test]");
 }
 
-// Threads and instruction set of one test run.
+// Whether tests run on a device, as LLMCTL_TEST_DEVICE=cuda asks. It offers no order amx32, and one
+// instruction set is enough for what the host does. With LLMCTL_TEST_TENSOR_CORES=0 it has the CPU's bits;
+// LLMCTL_TEST_STEPS says how many steps runs are compared for, where ten take too long.
+inline const char* setting(const char* name, const char* other) {
+  const char* value = std::getenv(name);
+  return value ? value : other;
+}
+inline bool on_device() { return setting("LLMCTL_TEST_DEVICE", "") == std::string("cuda"); }
+inline bool tensor_cores() { return on_device() && setting("LLMCTL_TEST_TENSOR_CORES", "1") != std::string("0"); }
+inline size_t steps() { return static_cast<size_t>(std::atoi(setting("LLMCTL_TEST_STEPS", "10"))); }
+
+// Threads and instruction set of one test run, or the device that does its work (no device there: `no
+// device`, exit status 6).
 struct Machine {
   explicit Machine(int threads = 2, kn::Isa isa = kn::supported_isas().front()) : pool(threads) {
     exec.isa = isa;
     exec.pool = &pool;
+    if (!on_device()) return;
+    if (kn::device_count() == 0) {
+      std::fprintf(stderr, "no device: the build has no CUDA code, or the driver or the GPU is missing\n");
+      std::_Exit(6);
+    }
+    exec.device = {kn::DeviceKind::cuda, 0};
+    exec.tensor_cores = tensor_cores();
+    kn::use_device(exec);
+    exec.stream = kn::new_stream(exec.device);
   }
+  ~Machine() { kn::end_stream(exec.device, exec.stream); }
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
   kn::ThreadPool pool;
   kn::Exec exec;
 };

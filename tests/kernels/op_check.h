@@ -8,6 +8,7 @@
 //   check_close(y, expected, 1e-6);                                 // vector<double>, caller's bound
 #pragma once
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdlib>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "kernels/op.h"
+#include "tests/kernels/device_checks.h"
 
 namespace llmctl::kn {
 
@@ -57,6 +59,7 @@ class Buffer {
     bytes_ = shape.bytes();
     const size_t room = static_cast<size_t>((bytes_ + 63) / 64 * 64 + 128);
     memory_.reset(static_cast<unsigned char*>(std::aligned_alloc(64, room)));
+    Registry::all()[reinterpret_cast<const char*>(memory_.get())] = room;
     std::memset(memory_.get(), 0xff, room);
     view_ = shape;
     view_.data = memory_.get() + 64;
@@ -116,16 +119,21 @@ class Buffer {
     }
     throw Error(Code::bug, "[op_check] no such dtype");
   }
-  bool fences_hold() const {
-    const unsigned char* end = memory_.get() + 64 + bytes_;
-    for (int i = 0; i < 64; ++i)
-      if (memory_.get()[i] != 0xff || end[i] != 0xff) return false;
+  // Fences on both sides of the bytes at `whole`, which are this buffer's or a copy of them.
+  bool fences_hold(const char* whole) const {
+    for (int64_t i = 0; i < 64; ++i)
+      if (whole[i] != '\xff' || whole[64 + bytes_ + i] != '\xff') return false;
     return true;
   }
+  bool fences_hold() const { return fences_hold(memory()); }
+  const char* memory() const { return reinterpret_cast<const char*>(memory_.get()); }
 
  private:
   struct Free {
-    void operator()(unsigned char* p) const { std::free(p); }
+    void operator()(unsigned char* p) const {
+      Registry::all().erase(reinterpret_cast<const char*>(p));
+      std::free(p);
+    }
   };
   std::unique_ptr<unsigned char, Free> memory_;
   int64_t bytes_ = 0;
@@ -141,9 +149,84 @@ inline Exec test_exec(Isa isa, int threads = 1) {
   return ex;
 }
 
+// Elements of two buffers of one shape: the largest |a - b| over the rms of b.
+inline double difference(const Buffer& like, const char* a, const char* b) {
+  Buffer x(like.view().dtype, {like.size()}), y(like.view().dtype, {like.size()});
+  std::memcpy(x.view().data, a + 64, static_cast<size_t>(like.bytes()));
+  std::memcpy(y.view().data, b + 64, static_cast<size_t>(like.bytes()));
+  double square = 0, worst = 0;
+  for (int64_t i = 0; i < x.size(); ++i) square += y.at(i) * y.at(i);
+  for (int64_t i = 0; i < x.size(); ++i)
+    if (const double d = std::fabs(x.at(i) - y.at(i)); !(d <= worst)) worst = d;  // a NaN lands here too
+  return worst / (std::sqrt(square / static_cast<double>(x.size())) + 1e-30);
+}
+
+// The same case on the device under test. `written` and `updated` hold the CPU's result, and the updated
+// ones held `before`: at level any-cpu+cuda the device must give the CPU's bits; at level backend the
+// same bits twice, near the CPU's, and without tensor cores the CPU's own.
+template <class Op>
+void check_on_device(const Op& op, std::initializer_list<Buffer*> written, std::initializer_list<Buffer*> updated,
+                     const std::vector<std::string>& before) {
+  const Exec* ex = device_under_test();
+  if (!ex) return;
+  INFO(Op::kName << " on the device");
+  std::vector<Buffer*> outputs(written);
+  outputs.insert(outputs.end(), updated.begin(), updated.end());
+  std::map<const char*, std::string> cpu;
+  for (Buffer* b : outputs) cpu[b->memory()].assign(b->memory(), static_cast<size_t>(b->bytes() + 128));
+  for (Buffer* b : written) b->poison();
+  size_t u = 0;
+  for (Buffer* b : updated) std::memcpy(b->view().data, before[u].data(), before[u].size()), ++u;
+  OnDevice<Op> there(op, *ex);
+  bool refused = false;
+  std::map<const char*, std::string> once, twice, plain;
+  try {
+    once = there.run_once();
+    twice = there.run_once();
+    Exec without = *ex;
+    without.tensor_cores = false;
+    plain = there.run_once(without);
+  } catch (const Error& e) {
+    INFO(e.what());
+    REQUIRE(e.code == Code::unsupported);
+    refused = true;
+    note_device_refusal(Op::kName);
+  }
+  const bool same_bits = level_of(Op::kName) == Level::same_bits;
+  const char* scratch = nullptr;  // what a body leaves there is its own
+  if constexpr (requires { op.work; }) {
+    const auto work = Registry::holding(op.work.template as<char>());
+    if (work != Registry::all().end()) scratch = work->first;
+  }
+  double worst = 0;
+  for (const auto& [host, bytes] : once) {
+    const Buffer* output = nullptr;
+    for (Buffer* b : outputs)
+      if (b->memory() == host) output = b;
+    const bool again = bytes == twice[host];
+    REQUIRE(again);
+    if (!output) {
+      const bool untouched = std::memcmp(bytes.data(), host, bytes.size()) == 0;
+      REQUIRE(untouched);
+      continue;
+    }
+    REQUIRE(output->fences_hold(bytes.data()));
+    if (host == scratch) continue;
+    const bool exact = std::memcmp(plain[host].data() + 64, cpu[host].data() + 64, static_cast<size_t>(output->bytes())) == 0;
+    REQUIRE(exact);
+    const bool same = std::memcmp(bytes.data() + 64, cpu[host].data() + 64, static_cast<size_t>(output->bytes())) == 0;
+    if (same) continue;
+    REQUIRE_FALSE(same_bits);
+    worst = std::max(worst, difference(*output, bytes.data(), cpu[host].data()));
+    REQUIRE(worst <= (output->view().dtype == DType::bf16 ? 0.05 : 0.01));
+  }
+  if (!refused) note_device_case(Op::kName, worst);
+  for (Buffer* b : outputs) std::memcpy(b->view().data, cpu[b->memory()].data() + 64, static_cast<size_t>(b->bytes()));
+}
+
 // Runs op on every supported instruction set with 1, 2 and 3 threads and demands the same bytes in
-// every output. `written` is poisoned before each run, `updated` (read and written) is restored.
-// The outputs hold the common result afterwards.
+// every output; then on the device under test, if there is one (device_checks.h). `written` is poisoned
+// before each run, `updated` (read and written) is restored. The outputs hold the CPU's result afterwards.
 template <class Op>
 void check_same_bits(const Op& op, std::initializer_list<Buffer*> written,
                      std::initializer_list<Buffer*> updated = {}) {
@@ -167,7 +250,9 @@ void check_same_bits(const Op& op, std::initializer_list<Buffer*> written,
       if (first.empty()) first = now;
       const bool same = first == now;  // not in the macro: a failure would print megabytes
       REQUIRE(same);
+      if (device_under_test()) break;  // the CPU's own tests are another run's
     }
+  check_on_device(op, written, updated, before);
 }
 
 // |got - want| <= bound * (rms(want) + |want|) for every element.

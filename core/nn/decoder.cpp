@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <string_view>
+#include <unordered_map>
 #include <utility>
 
 #include "kernels/embedding.h"
@@ -50,11 +52,22 @@ void Block::backward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, 
 }
 
 Decoder::Decoder(const DecoderConfig& c, Parameters& p) : config_(c), dtype_(p.compute()) {
-  embed_ = &p.at("embed");
-  if (c.learned_positions) positions_ = &p.at("positions");
-  head_ = c.tied ? embed_ : &p.at("head");
-  auto norm = [&](const std::string& name) { return Norm{&p.at(name), p.find(name + ".bias"), c.norm_eps}; };
-  auto linear = [&](const std::string& name) { return Linear{&p.at(name), p.find(name + ".bias")}; };
+  std::unordered_map<std::string_view, WeightState*> named;  // a mixture has tens of thousands
+  for (WeightState& w : p.all()) named[w.spec.name] = &w;
+  auto find = [&](const std::string& name) {
+    const auto it = named.find(name);
+    return it == named.end() ? nullptr : it->second;
+  };
+  auto at = [&](const std::string& name) {
+    WeightState* w = find(name);
+    check(w != nullptr, Code::bug, "[decoder] no weight named ", name);
+    return w;
+  };
+  embed_ = at("embed");
+  if (c.learned_positions) positions_ = at("positions");
+  head_ = c.tied ? embed_ : at("head");
+  auto norm = [&](const std::string& name) { return Norm{at(name), find(name + ".bias"), c.norm_eps}; };
+  auto linear = [&](const std::string& name) { return Linear{at(name), find(name + ".bias")}; };
   auto moe = [&](const std::string& base) {
     Moe m{linear(base + "router"), {}, c.moe.width, c.moe.per_token, c.moe.renormalise,
           static_cast<double>(c.moe.experts) * c.moe.balance_coef, c.moe.z_coef, c.moe.layers_of(c.layers)};
@@ -72,7 +85,7 @@ Decoder::Decoder(const DecoderConfig& c, Parameters& p) : config_(c), dtype_(p.c
     b.norm1 = norm(base + "norm1");
     b.norm2 = norm(base + "norm2");
     b.attention = Attention{linear(base + "qkv"), linear(base + "output"), c.heads, c.kv_heads, c.head_dim};
-    if (c.head_norms) b.attention.norms = {&p.at(base + "q_norm"), &p.at(base + "k_norm"), c.norm_eps};
+    if (c.head_norms) b.attention.norms = {at(base + "q_norm"), at(base + "k_norm"), c.norm_eps};
     if (c.moe.in_layer(l))
       b.mlp = moe(base);
     else

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
-#include <filesystem>
-#include <new>
 
 #include "cmd/commands.h"
 
@@ -81,15 +79,9 @@ int guarded(int argc, char** argv) {
     std::vector<std::string> typed(argv + 1, argv + argc);
     if (!typed.empty() && object_named(app, typed[0])) verb = typed[0];
     return run(app, common, typed);
-  } catch (const Error& e) {
-    return fail(verb, static_cast<int>(e.code), e.what());
-  } catch (const std::filesystem::filesystem_error& e) {
-    return fail(verb, static_cast<int>(Code::io),
-                "[file] " + e.path1().string() + ": " + e.code().message() + "; is the place there and writable?");
-  } catch (const std::bad_alloc&) {
-    return fail(verb, static_cast<int>(Code::memory), "[memory] not enough memory");
   } catch (const std::exception& e) {
-    return fail(verb, static_cast<int>(Code::bug), std::string("[bug] ") + e.what() + "; please report it");
+    const Error error = error_of(e);
+    return fail(verb, static_cast<int>(error.code), error.what());
   } catch (...) {
     return fail(verb, static_cast<int>(Code::bug), "[bug] unknown exception; please report it");
   }

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/base/file.h"
+
 namespace llmctl {
 namespace {
 
@@ -168,10 +170,8 @@ void together(Comm& comm, CommLabel label, const std::function<void()>& work) {
   std::optional<Error> mine;
   try {
     work();
-  } catch (const Error& e) {
-    mine = e;
   } catch (const std::exception& e) {
-    mine = Error(Code::bug, "[" + std::string(label.what) + "] " + e.what());
+    mine = error_of(e);
   }
   fail_together(comm, mine, label);
 }

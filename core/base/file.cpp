@@ -156,4 +156,12 @@ std::vector<fs::path> expand_inputs(const std::vector<std::string>& inputs) {
   return out;
 }
 
+Error error_of(const std::exception& e) {
+  if (const auto* known = dynamic_cast<const Error*>(&e)) return *known;
+  if (const auto* file = dynamic_cast<const fs::filesystem_error*>(&e))
+    return Error(Code::io, "[file] " + file->path1().string() + ": " + file->code().message() + "; is the place there and writable?");
+  if (dynamic_cast<const std::bad_alloc*>(&e)) return Error(Code::memory, "[memory] not enough memory");
+  return Error(Code::bug, std::string("[bug] ") + e.what() + "; please report it");
+}
+
 }  // namespace llmctl

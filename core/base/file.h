@@ -75,6 +75,10 @@ class OutputFolder {
   bool overwrite_ = false, done_ = false;
 };
 
+// What any exception is to a user: an Error as it is; the library's of files Error{io}, of memory
+// Error{memory}, all others Error{bug}.
+Error error_of(const std::exception& e);
+
 // Files, folders (every regular file below, sorted), globs, and "-" for standard input.
 // Error{input} when nothing matches.
 std::vector<fs::path> expand_inputs(const std::vector<std::string>& inputs);

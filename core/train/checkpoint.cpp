@@ -55,7 +55,13 @@ std::string damage_of(const fs::path& checkpoint) {
   try {
     const Json done = read_json(checkpoint / "DONE");
     check(done.is_object() && done.contains("files") && done["files"].is_object(), Code::input, "DONE is malformed");
-    if (!done["files"].contains("state/state.json")) return "DONE does not name state/state.json";
+    const auto names = [&](const std::string& start) {
+      for (const auto& [name, digest] : done["files"].items())
+        if (name.starts_with(start)) return true;
+      return false;
+    };
+    for (const char* needed : {"state/optimizer", "state/state.json"})
+      if (!names(needed)) return std::string("DONE does not name ") + needed;
     for (const auto& [name, digest] : done["files"].items()) {
       if (!fs::exists(checkpoint / name)) return name + " is missing";
       if (digest != digest_of_file(checkpoint / name).hex()) return name + " does not have the digest it was saved with";

@@ -38,7 +38,7 @@ class Lab:
             json.dump(config, out)
 
     def start(self, *words, **kwargs):
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("LLMCTL_", "SLURM_"))}
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("LLMCTL_", "SLURM_")) or k == "SLURM_CONF"}
         return subprocess.Popen([self.binary, *words], cwd=self.folder, env=env, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True, **kwargs)
 

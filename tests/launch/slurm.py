@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real Slurm of four nodes on loopback: slurm.py LLMCTL [CASE...]. Needs slurmctld, slurmd and root's or a user's rights.
 
-Cases: submit, requeue, node, limit. Each job must end COMPLETED with the digest of a run on one rank.
+Cases: submit, requeue, node (a node's daemon killed, the node declared down). Each job must end COMPLETED with the digest of a run on one rank.
 """
 import os
 import shutil
@@ -112,13 +112,12 @@ def main(binary, cases):
             os.kill(cluster.pid("slurmd-" + node), signal.SIGKILL)
             cluster.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=killed")
         tests = {"submit": (lambda run, number: None, "train.json"), "requeue": (requeue, "long.json"),
-                 "node": (kill_node, "long.json"), "limit": (lambda run, number: None, "long.json")}
-        limits = {"limit": ["--time", "1", "--signal-before", "50"]}
+                 "node": (kill_node, "long.json")}
         try:
             for name in cases or tests:
                 start = time.monotonic()
                 disturb, config = tests[name]
-                job(lab, cluster, wanted, name, disturb, *limits.get(name, []), config)
+                job(lab, cluster, wanted, name, disturb, config)
                 print(f"{name}: {time.monotonic() - start:.1f} s", flush=True)
         finally:
             cluster.stop()

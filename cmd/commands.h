@@ -37,6 +37,7 @@
   row(demo, "text to served model on this machine, in minutes") \
   row(evaluate, "perplexity, bits per byte and named tasks of a model") \
   row(generate, "continue a prompt") \
+  row(launch, "train on many ranks, here, on Slurm or on Kubernetes, and keep them running") \
   row(quantize, "weights in 8 or 4 bits, compressed-tensors layout") \
   row(reproduce, "replay a run and compare it step by step, bit for bit") \
   row(serve, "the HTTP server, OpenAI API") \

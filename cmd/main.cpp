@@ -78,6 +78,8 @@ int guarded(int argc, char** argv) {
     build_app(app, common);
     std::vector<std::string> typed(argv + 1, argv + argc);
     if (!typed.empty() && object_named(app, typed[0])) verb = typed[0];
+    // What follows -- is for the program that launch starts, which takes it from command_line.
+    if (verb == "launch") typed.erase(std::find(typed.begin(), typed.end(), "--"), typed.end());
     return run(app, common, typed);
   } catch (const std::exception& e) {
     const Error error = error_of(e);

@@ -20,7 +20,7 @@ struct TrainOptions {
   TrainConfig config;
   std::unique_ptr<ConfigFlags> flags;
   std::string file, run;
-  bool resume = false, plan = false, profile = false;
+  bool resume = false, take_over = false, plan = false, profile = false;
   int64_t stop_after = 0;
   WorldOptions world;
   Json resolved;  // the config
@@ -110,6 +110,8 @@ TrainOutcome train_rank(Comm& comm, const TrainOptions& o, Common& common, int l
   });
   RunInputs& in = job->inputs;
   in.resume = o.resume;
+  in.take_over = o.take_over;
+  if (const char* launch = std::getenv("LLMCTL_LAUNCH")) in.launch = launch;
   in.stop_after = o.stop_after;
   in.comm = &comm;
   TrainOutcome out;
@@ -165,6 +167,7 @@ void add_train(CLI::App& app, Common& common) {
   app.add_option("CONFIG", o->file, "training config, JSON with comments");
   app.add_option("--run", o->run, "folder of the run");
   app.add_flag("--resume", o->resume, "continue the run from its last complete checkpoint");
+  app.add_flag("--take-over", o->take_over, "fence off another start of the run that looks alive");
   app.add_flag("--plan", o->plan, "print the memory a step needs and stop");
   app.add_flag("--profile", o->profile, "print the time spent in each kind of op");
   app.add_option("--stop-after", o->stop_after, "save and stop after this many steps, as SIGINT would");

@@ -89,7 +89,6 @@ void launch(Cuda, const AddSharedSlot& a, const Exec& ex) {
   add_slot<<<blocks_for(all, kThreads), kThreads, 0, stream_of(ex)>>>(
       a.place.as<int32_t>(), a.weight.as<float>(), a.gate.as<float>(), a.place_all.as<int32_t>(),
       a.weight_all.as<float>(), a.place.rows(), a.place.cols());
-  check_launch(AddSharedSlot::kName);
 }
 
 void launch(Cuda, const AddSharedSlotBwd& a, const Exec& ex) {
@@ -100,13 +99,11 @@ void launch(Cuda, const AddSharedSlotBwd& a, const Exec& ex) {
         a.weight_all.as<float>(), a.dweight_all.as<float>(), a.dweight.as<float>(), dgate, a.dweight.rows(),
         a.dweight.cols());
   });
-  check_launch(AddSharedSlotBwd::kName);
 }
 
 void launch(Cuda, const SortByExpert& a, const Exec& ex) {
   sort_slots<<<1, kThreads, 0, stream_of(ex)>>>(a.index.as<int32_t>(), a.index.size(), a.index.cols(), a.starts.size() - 1,
                                                 a.starts.as<int32_t>(), a.token.as<int32_t>(), a.place.as<int32_t>());
-  check_launch(SortByExpert::kName);
 }
 
 void launch(Cuda, const CombineExperts& a, const Exec& ex) {
@@ -119,7 +116,6 @@ void launch(Cuda, const CombineExperts& a, const Exec& ex) {
           a.place.cols());
     });
   });
-  check_launch(CombineExperts::kName);
 }
 
 void launch(Cuda, const CombineExpertsBwd& a, const Exec& ex) {
@@ -134,7 +130,6 @@ void launch(Cuda, const CombineExpertsBwd& a, const Exec& ex) {
       });
     });
   });
-  check_launch(CombineExpertsBwd::kName);
 }
 
 }  // namespace llmctl::kn

@@ -92,7 +92,6 @@ void launch(Cuda, const HeadNormFwd& a, const Exec& ex) {
           rows, heads_of(a.x, a.heads, a.kv_heads), a.eps);
     });
   });
-  check_launch(HeadNormFwd::kName);
 }
 
 void launch(Cuda, const HeadNormBwd& a, const Exec& ex) {
@@ -118,7 +117,6 @@ void launch(Cuda, const HeadNormBwd& a, const Exec& ex) {
           dy, x, w, static_cast<decltype(w)>(a.w_key.data), rstd, static_cast<decltype(x)>(a.dx.data), rows, heads);
     });
   });
-  check_launch(HeadNormBwd::kName);
 }
 
 }  // namespace llmctl::kn

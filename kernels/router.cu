@@ -123,7 +123,6 @@ void launch(Cuda, const RouterFwd& a, const Exec& ex) {
   route_rows<<<blocks_for(rows, kRowsPerBlock), row_threads(), 0, stream_of(ex)>>>(
       a.logits.as<float>(), a.index.as<int32_t>(), a.weight.as<float>(), rows, a.logits.cols(), a.index.cols(),
       a.renormalise);
-  check_launch(RouterFwd::kName);
 }
 
 void launch(Cuda, const RouterBwd& a, const Exec& ex) {
@@ -134,7 +133,6 @@ void launch(Cuda, const RouterBwd& a, const Exec& ex) {
   by_dtype(a.dlogits, [&](auto* dlogits) {
     backward_rows<<<blocks_for(b.rows, kRowsPerBlock), row_threads(), 0, stream_of(ex)>>>(b, dlogits);
   });
-  check_launch(RouterBwd::kName);
 }
 
 void launch(Cuda, const RouterStats& a, const Exec& ex) {
@@ -142,7 +140,6 @@ void launch(Cuda, const RouterStats& a, const Exec& ex) {
   if (rows == 0) return;
   count_rows<<<blocks_for(rows, kRowsPerBlock), row_threads(), 0, stream_of(ex)>>>(
       a.logits.as<float>(), a.index.as<int32_t>(), a.stats.as<int64_t>(), rows, a.logits.cols(), a.index.cols());
-  check_launch(RouterStats::kName);
 }
 
 }  // namespace llmctl::kn

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "parallel/world.h"
 
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include <charconv>
 #include <cstdlib>
+#include <cstring>
 
 #include "parallel/group_comm.h"
 #include "parallel/mpi_transport.h"
@@ -23,9 +28,26 @@ TcpOptions tcp_options(const LaunchEnv& env, const WorldOptions& o) {
   return t;
 }
 
+// The socket at MASTER_PORT that a supervisor (parallel/supervisor.h) opened for rank 0, or -1.
+int inherited_listener(int rank) {
+  const char* text = std::getenv("LLMCTL_COMM_LISTENER");
+  if (rank != 0 || !text) return -1;
+  int fd = -1, listens = 0;
+  socklen_t size = sizeof listens;
+  const auto [end, ec] = std::from_chars(text, text + std::strlen(text), fd);
+  check(ec == std::errc() && *end == 0 && ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens,
+        Code::input, "[comm] LLMCTL_COMM_LISTENER=", text, ": not a listening socket of this process; unset it");
+  ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+  return fd;
+}
+
 std::shared_ptr<Transport> open_transport(const LaunchEnv& env, const WorldOptions& o,
                                           const std::string& engine) {
-  if (engine == "tcp") return tcp_transport(tcp_options(env, o));
+  if (engine == "tcp") {
+    const TcpOptions t = tcp_options(env, o);
+    const int listener = inherited_listener(t.rank);
+    return listener >= 0 ? tcp_transport(t, meet(t, Socket(listener))) : tcp_transport(t);
+  }
   std::shared_ptr<Transport> mpi = mpi_transport();
   check(env.source == "none" || mpi->size() == env.world, Code::input, "[comm] MPI says the world has ",
         mpi->size(), " ranks, ", env.source, "'s variables say ", env.world,

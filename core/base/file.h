@@ -62,6 +62,10 @@ class OutputFile {
 };
 void write_file(const fs::path& path, std::string_view text, bool overwrite);
 
+// To disk: a file, or a folder's list of names, without which a rename may be lost with the power. Error{io}.
+void flush_path(const fs::path& path);
+void flush_tree(const fs::path& folder);  // and all below it
+
 // The same for a folder: fill path() and commit() renames it to the final name.
 class OutputFolder {
  public:

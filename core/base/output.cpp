@@ -33,8 +33,9 @@ void refuse_existing(const fs::path& path, bool overwrite) {
         ": exists already; give --force to replace it");
 }
 
-// Directories must be flushed too, or a rename may be lost with the power. Some file systems
-// cannot flush a directory; they say EINVAL.
+}  // namespace
+
+// Some file systems cannot flush a directory; they say EINVAL.
 void flush_path(const fs::path& path) {
   int fd = ::open(path.empty() ? "." : path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return;
@@ -43,7 +44,10 @@ void flush_path(const fs::path& path) {
   if (rc != 0 && errno != EINVAL && errno != EROFS && errno != EBADF) fail(path, "flush");
 }
 
-}  // namespace
+void flush_tree(const fs::path& folder) {
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) flush_path(entry.path());
+  flush_path(folder);
+}
 
 struct OutputFile::State {
   fs::path final_path, temporary;  // temporary is empty for devices and pipes, written in place
@@ -136,8 +140,7 @@ OutputFolder::~OutputFolder() {
 }
 
 void OutputFolder::commit() {
-  for (const auto& entry : fs::recursive_directory_iterator(temporary_)) flush_path(entry.path());
-  flush_path(temporary_);
+  flush_tree(temporary_);
   refuse_existing(final_, overwrite_);  // somebody may have been faster
   std::error_code ec;
   fs::path old;

@@ -39,7 +39,7 @@ std::vector<fs::path> checkpoints_of(const fs::path& run) {  // newest first
   return found;
 }
 
-// What a process that was killed while saving left behind. One process writes a run.
+// What builds without a lease left behind when they were killed while saving.
 void remove_unfinished(const fs::path& run) {
   std::vector<fs::path> left;
   for (const auto& e : fs::directory_iterator(run / "checkpoints"))
@@ -89,6 +89,16 @@ Json digests_of(const fs::path& folder, const Json& known) {
   return out;
 }
 
+// Files that cannot be made because the lease is gone are not the file system's fault.
+void held(RunLease* lease, const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const std::exception&) {
+    if (lease) lease->check_held();
+    throw;
+  }
+}
+
 // What the first rank does alone, `work`, after which all know `folder`. Any rank's error is everyone's.
 void first_rank(Comm* comm, CommLabel label, const std::function<void()>& work) {
   if (!comm) return work();
@@ -100,30 +110,35 @@ void first_rank(Comm* comm, CommLabel label, const std::function<void()>& work) 
 }  // namespace
 
 fs::path save_checkpoint(const fs::path& run, const Model& model, const CheckpointState& state, int64_t keep,
-                         const std::function<void(const fs::path&)>& extra) {
+                         const std::function<void(const fs::path&)>& extra, RunLease* lease) {
   const Sharding& sharding = model.parameters().sharding();
   Comm* comm = sharding.shared() ? sharding.comm : nullptr;
   const CommLabel label("checkpoint", state.step);
-  const fs::path final = run / "checkpoints" / fmt::format("step-{}", state.step);
-  std::optional<OutputFolder> out;
+  const std::string name = fmt::format("step-{}", state.step);
+  const fs::path final = run / "checkpoints" / name;
+  std::unique_ptr<RunLease> own;
   fs::path folder;
   first_rank(comm, label, [&] {
+    if (!lease) lease = (own = std::make_unique<RunLease>(run, LeaseOptions{.beat = 0})).get();
+    lease->check_held();
     fs::create_directories(run / "checkpoints");
-    folder = out.emplace(final, true).path();
-    fs::create_directories(folder / "model");
-    fs::create_directories(folder / "state");
+    folder = lease->staging() / name;
+    fs::remove_all(folder);  // of a save that failed
+    for (const char* below : {"", "model", "state"}) fs::create_directory(below[0] ? folder / below : folder);
   });
   if (comm) folder = all_gather_text(*comm, folder.string(), label).front();
   std::string written;  // name and digest of this rank's file
   const auto save_mine = [&] {
-    const fs::path file = save_state_file(folder / "state", model.parameters(), model.exec());
-    written = Json{{fs::relative(file, folder).generic_string(), digest_of_file(file).hex()}}.dump();
+    held(lease, [&] {
+      const fs::path file = save_state_file(folder / "state", model.parameters(), model.exec());
+      written = Json{{fs::relative(file, folder).generic_string(), digest_of_file(file).hex()}}.dump();
+    });
   };
   comm ? together(*comm, label, save_mine) : save_mine();
   Json known = Json::object();
   for (const std::string& text : comm ? all_gather_text(*comm, written, label) : std::vector{written})
     known.update(parse_json(text, "[checkpoint]"));
-  first_rank(comm, label, [&] {
+  const auto complete = [&] {
     Model::MasterSource from_files;
     std::optional<StateFiles> files;
     if (sharding.states()) {
@@ -135,12 +150,20 @@ fs::path save_checkpoint(const fs::path& run, const Model& model, const Checkpoi
     save_state_json(folder / "state" / "state.json", state);
     const Json done = {{"step", state.step}, {"files", digests_of(folder, known)}};
     write_file(folder / "DONE", done.dump(2) + "\n", true);  // the last file: the rename adds it with the rest
-    out->commit();
+    flush_tree(folder);
+    lease->publish(name, final);
     remove_unfinished(run);
     const std::vector<fs::path> all = checkpoints_of(run);
-    for (size_t i = static_cast<size_t>(keep); keep > 0 && i < all.size(); ++i) fs::remove_all(all[i]);
-  });
+    for (size_t i = static_cast<size_t>(keep); keep > 0 && i < all.size(); ++i) lease->remove(all[i]);
+  };
+  first_rank(comm, label, [&] { held(lease, complete); });
   return final;
+}
+
+int64_t newest_done(const fs::path& run) {
+  for (const fs::path& c : checkpoints_of(run))
+    if (fs::exists(c / "DONE")) return step_of(c);
+  return -1;
 }
 
 std::optional<fs::path> latest_checkpoint(const fs::path& run, int64_t at_most,

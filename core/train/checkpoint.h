@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checkpoints of a run: RUN/checkpoints/step-N/{model/, state/, DONE}. model/ is a Hugging Face
 // folder; state/ holds fp32 masters and moments by logical name (state_files.h) and state.json. The folder is
-// filled under a temporary name, renamed when complete, and DONE is written last, with the digest of
-// every file: a checkpoint without a DONE that matches is not a checkpoint.
+// filled in the lease's staging folder (lease.h), DONE is written last, with the digest of every file, and
+// then it is renamed: a checkpoint without a DONE that matches is not a checkpoint, and one of an older
+// epoch cannot appear.
 #pragma once
 
 #include <functional>
 #include <optional>
 
 #include "core/models/model.h"
+#include "core/train/lease.h"
 
 namespace llmctl {
 
@@ -21,14 +23,17 @@ struct CheckpointState {
 
 // `extra` writes further files into model/ (the tokenizer). Keeps the newest `keep` (0: all).
 // Returns the checkpoint's folder. Collective over the ranks that share the model's state, which see one
-// file system: each writes the rows it owns, the first the rest; DONE is written when all have.
+// file system: each writes the rows it owns, the first the rest; DONE is written when all have. The first
+// rank's lease; none: one for this call. Error{device} when a newer epoch of the run has begun.
 fs::path save_checkpoint(const fs::path& run, const Model& model, const CheckpointState& state, int64_t keep,
-                         const std::function<void(const fs::path&)>& extra);
+                         const std::function<void(const fs::path&)>& extra, RunLease* lease = nullptr);
 
 // The newest complete checkpoint at or before `at_most` steps. A damaged one is skipped with a call of
 // `warn` that names it. For one rank; it tells the others.
 std::optional<fs::path> latest_checkpoint(const fs::path& run, int64_t at_most,
                                           const std::function<void(const std::string&)>& warn);
+// Steps of the newest checkpoint that has a DONE, unread; -1: none.
+int64_t newest_done(const fs::path& run);
 // Masters, moments and the compute copy from a checkpoint, whatever ranks it was written by. Error{input}
 // when it is of another model. Collective.
 CheckpointState load_checkpoint(const fs::path& checkpoint, Model& model, const kn::Exec& exec);

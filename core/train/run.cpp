@@ -10,6 +10,7 @@
 
 #include "core/base/signal.h"
 #include "core/models/score.h"
+#include "core/train/lease.h"
 #include "core/train/report.h"
 #include "core/train/tensorboard.h"
 
@@ -47,7 +48,7 @@ Json json_of(const StepResult& r) {
 }
 
 // metrics.jsonl without the lines of steps at or after `step`: what a resume appends to.
-void cut_metrics(const fs::path& file, int64_t step) {
+std::string metrics_before(const fs::path& file, int64_t step) {
   std::ifstream in(file);
   std::string kept, line;
   while (std::getline(in, line)) {
@@ -56,11 +57,10 @@ void cut_metrics(const fs::path& file, int64_t step) {
         json["step"].get<int64_t>() < step)
       kept += line + "\n";
   }
-  in.close();
-  write_file(file, kept, true);
+  return kept;
 }
 
-void write_run_json(const RunInputs& in, const Model& model) {
+void write_run_json(const RunInputs& in, const Model& model, RunLease& lease) {
   Json tensors = Json::array();
   for (const WeightState& w : model.parameters().all())
     for (const Param& p : w.spec.params) tensors.push_back(p.name);
@@ -70,7 +70,7 @@ void write_run_json(const RunInputs& in, const Model& model) {
   run["data_digest"] = in.train->digest();
   run["parameters"] = parameter_count(model.parameters().table());
   run["tensors"] = tensors;
-  write_file(in.folder / "run.json", run.dump(2) + "\n", true);
+  lease.write("run.json", run.dump(2) + "\n");
 }
 
 class Run {
@@ -101,7 +101,6 @@ class Run {
 
  private:
   void prepare() {
-    const fs::path metrics = in_.folder / "metrics.jsonl";
     bool exists = false;
     std::string from;
     together(comm_, "run folder", [&] {
@@ -109,7 +108,9 @@ class Run {
       exists = fs::exists(in_.folder / "run.json");
       check(!exists || in_.resume, Code::usage, "[train] ", in_.folder.string(),
             " holds a run: continue it with --resume, or name another folder");
-      fs::create_directories(in_.folder);
+      // Fenced first, looked at then: what an older epoch still published is found.
+      lease_ = std::make_unique<RunLease>(
+          in_.folder, LeaseOptions{.take_over = in_.take_over, .world = comm_.size(), .launch = in_.launch});
       if (in_.resume)
         if (const auto found = latest_checkpoint(in_.folder, in_.config.schedule.steps,
                                                  [&](const std::string& w) { log_.warning(w); }))
@@ -132,26 +133,36 @@ class Run {
       start_weights();
     }
     together(comm_, "run folder", [&] {
-      if (first_rank()) open_files(metrics, exists, from);
+      if (first_rank()) open_files(exists, from);
     });
     peak_ = measure_peak(in_.spec.compute, in_.spec.config.order, exec_) * comm_.size();
     const DecoderConfig& c = in_.spec.config;
     flops_ = training_flops_per_token(c, trainer_.model().parameters().table(), in_.config.unit.seq_len);
   }
 
-  void open_files(const fs::path& metrics, bool exists, const std::string& from) {
-    if (from.empty())
-      write_file(metrics, "", true);
-    else if (fs::exists(metrics))
-      cut_metrics(metrics, first_);
+  void open_files(bool exists, const std::string& from) {
     if (!from.empty()) log_.line(fmt::format("resuming at step {} from {}", first_, from));
-    if (!exists || from.empty()) write_run_json(in_, trainer_.model());
-    metrics_.open(metrics, std::ios::app);
-    check(metrics_.good(), Code::io, "[train] cannot write ", metrics.string());
+    if (!exists || from.empty()) write_run_json(in_, trainer_.model(), *lease_);
+    open_metrics();
     events_ = std::make_unique<EventWriter>(in_.folder / "events", first_);
   }
 
+  // A file of its own for each epoch, opened before it has its name: see lease.h.
+  void open_metrics() {
+    const char* name = "metrics.jsonl";
+    const fs::path staged = lease_->staging() / name;
+    write_file(staged, metrics_before(in_.folder / name, first_), true);
+    metrics_.open(staged, std::ios::app);
+    check(metrics_.good(), Code::io, "[train] cannot write ", staged.string());
+    lease_->publish(name, in_.folder / name);
+  }
+
   bool first_rank() const { return comm_.rank() == 0; }
+
+  void beat(const char* state) {
+    if (lease_)
+      lease_->beat({result_.steps, in_.config.schedule.steps, state, busy_ > 0 ? static_cast<double>(trained_) / busy_ : 0});
+  }
 
   void start_weights() {
     if (in_.config.init.empty()) return trainer_.model().initialise(in_.config.seed);
@@ -159,6 +170,7 @@ class Run {
   }
 
   void one_step(int64_t step, Progress& progress) {
+    beat("training");
     const auto start = Clock::now();
     const StepResult r = trainer_.step(*in_.train, step);
     const double seconds = seconds_since(start);
@@ -192,6 +204,7 @@ class Run {
   }
 
   void record(const Json& line, const StepResult& r, int64_t step) {
+    lease_->check_held();
     metrics_ << line.dump() << "\n";
     metrics_.flush();
     check(metrics_.good(), Code::io, "[train] cannot write metrics.jsonl: is the disk full?");
@@ -206,6 +219,7 @@ class Run {
   }
 
   double validate() {
+    beat("validating");
     int64_t units = in_.validation_units;
     if (in_.config.validation.units > 0) units = std::min(units, in_.config.validation.units);
     return mean_loss(trainer_.model(), *in_.validation, units, in_.config.unit.sequences * in_.config.unit.seq_len,
@@ -213,9 +227,11 @@ class Run {
   }
 
   void save(int64_t steps) {
+    beat("saving");
     const CheckpointState state{steps, tokens_, in_.train->digest(), last_weights_};
     result_.checkpoint =
-        save_checkpoint(in_.folder, trainer_.model(), state, in_.config.checkpoint.keep, in_.extra_model_files);
+        save_checkpoint(in_.folder, trainer_.model(), state, in_.config.checkpoint.keep, in_.extra_model_files,
+                        lease_.get());
   }
 
   void finish() {
@@ -226,7 +242,7 @@ class Run {
     if (result_.checkpoint.empty())  // resumed when nothing was left to do
       if (auto c = latest_checkpoint(in_.folder, in_.config.schedule.steps, nullptr)) result_.checkpoint = *c;
     metrics_.close();
-    write_file(in_.folder / "report.html", render_report(report_of_run(in_.folder)), true);
+    lease_->write("report.html", render_report(report_of_run(in_.folder)));
   }
 
   const RunInputs& in_;
@@ -239,6 +255,7 @@ class Run {
   int64_t first_ = 0, tokens_ = 0, trained_ = 0;
   double busy_ = 0, peak_ = 1, flops_ = 0;
   std::string last_weights_;
+  std::unique_ptr<RunLease> lease_;  // the first rank's
   std::ofstream metrics_;
   std::unique_ptr<EventWriter> events_;
 };

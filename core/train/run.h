@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A training run as a folder: run.json, metrics.jsonl, checkpoints/, report.html, events/.
+// A training run as a folder: run.json, metrics.jsonl, checkpoints/, report.html, events/, and what says
+// who may write it and that it lives (lease.h).
 //
 // metrics.jsonl, one object per step, keys never renamed: step, loss (nats per target), val_loss
 // (when validated after the step), learning_rate, grad_norm (before clipping), tokens (since the
@@ -30,6 +31,8 @@ struct RunInputs {
   fs::path folder;
   Comm* comm = nullptr;  // the ranks that share the run, which make the same call; none: one
   bool resume = false;
+  bool take_over = false;  // fence off another start of the run that looks alive
+  std::string launch;      // of the supervisor that started us
   int64_t stop_after = 0;  // steps after which to save and stop as if interrupted; 0: never
 };
 
@@ -46,7 +49,8 @@ Sharding sharding_of(Comm& comm, const TrainConfig& config);
 
 // Trains to config.schedule.steps. A SIGINT or SIGTERM at any rank saves a checkpoint after the current
 // step and sets `interrupted`. Error{usage} when the folder holds a run and neither resume nor overwrite
-// was asked for. The first rank writes the run's files and `log`.
+// was asked for, or while another start of it is alive; Error{device} on all ranks once another start has
+// fenced this one off. The first rank writes the run's files and `log`.
 RunResult train_run(const RunInputs& inputs, const kn::Exec& exec, Log& log);
 
 // Mean negative log-likelihood in nats over the targets of `units` units of a source, which ranks share out.

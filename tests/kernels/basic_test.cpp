@@ -42,6 +42,19 @@ TEST_CASE("convert says what it does not offer", "[basic]") {
   CHECK_THROWS_AS(run(Convert{.x = x, .y = z}, test_exec(Isa::portable)), llmctl::Error);
 }
 
+TEST_CASE("whole numbers add up mod 2^64", "[basic]") {
+  Buffer x(DType::i64, {40001}), y(DType::i64, {40001});
+  std::vector<uint64_t> want;
+  for (int64_t i = 0; i < x.size(); ++i) {
+    const auto at = static_cast<uint64_t>(i);
+    x.as<uint64_t>()[i] = 0x9E3779B97F4A7C15u * (at + 1), y.as<uint64_t>()[i] = 0xD1B54A32D192ED03u * (at + 7);
+    want.push_back(x.as<uint64_t>()[i] + y.as<uint64_t>()[i]);
+  }
+  check_same_bits(AddWhole{.x = x, .y = y}, {}, {&y});
+  const bool same = std::memcmp(want.data(), y.as<uint64_t>(), want.size() * 8) == 0;
+  REQUIRE(same);
+}
+
 TEST_CASE("clear and gather", "[basic]") {
   Buffer x(DType::bf16, {500, 300}), index(DType::i32, {7}), y(DType::bf16, {7, 300});
   check_same_bits(Clear{.x = x}, {&x});

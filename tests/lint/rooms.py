@@ -27,6 +27,7 @@ HOMES = {
     r"zlib\.h": ["core/base/"],
     r"xxhash\.h": ["core/base/"],
     r"pcre2": ["data/"],
+    r"yaml-cpp/": ["parallel/"],
     r"cuda|cublas|cooperative_groups|mma\.h|cub/": ["kernels/"],
     r"nccl|mpi\.h": ["parallel/"],
     r"immintrin\.h|x86intrin\.h|cpuid\.h|arm_neon\.h": ["kernels/"],

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // `llmctl train CONFIG`: pre-training into a run folder.
 #include <fmt/format.h>
+#include <sched.h>
 
+#include <algorithm>
 #include <atomic>
-#include <thread>
 
 #include "cmd/build_id.h"
 #include "cmd/commands.h"
@@ -57,8 +58,10 @@ void resolve(TrainOptions& o) {
   check_same_bits(recorded, o.config, o.run);
 }
 
-int print_plan(const TrainingJob& job, const Runtime& runtime, const Common& common) {
-  const std::vector<MemoryLine> plan = plan_here(job.inputs.config, job.inputs.spec, runtime.exec);
+// Of the first of so many ranks.
+int print_plan(const TrainingJob& job, int ranks, const Runtime& runtime, const Common& common) {
+  const Sharding sharding{0, ranks, static_cast<int>(job.inputs.config.parallel.zero)};
+  const std::vector<MemoryLine> plan = plan_here(job.inputs.config, job.inputs.spec, runtime.exec, sharding);
   Json lines = Json::array();
   std::string text;
   for (const MemoryLine& line : plan) {
@@ -77,13 +80,15 @@ void print_profile(const OpTimes& times, double seconds, Common& common) {
                                 100 * row.seconds / seconds));
 }
 
-// The CPUs of this process, shared with the other ranks of this host unless a launcher has bound each to
-// its own.
-int threads_of_rank(const Common& common, int local_ranks) {
-  const int usable = usable_cpus();
-  const bool bound = usable < static_cast<int>(std::thread::hardware_concurrency());
-  if (common.threads > 0 || local_ranks <= 1 || bound) return common.threads;
-  return std::max(1, usable / local_ranks);
+// The CPUs this process may use, shared with the ranks of this host that may use the same ones.
+int threads_of_rank(Comm& comm, const LaunchEnv& env, const Common& common) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  ::sched_getaffinity(0, sizeof set, &set);
+  const std::string mine = env.host + " " + digest_of(&set, sizeof set).hex();
+  const std::vector<std::string> all = all_gather_text(comm, mine, "CPUs");
+  const auto sharing = static_cast<int>(std::count(all.begin(), all.end(), mine));
+  return common.threads > 0 ? common.threads : std::max(1, usable_cpus() / sharing);
 }
 
 // What must not differ between ranks.
@@ -91,6 +96,7 @@ void check_alike(Comm& comm, const TrainOptions& o) {
   require_same(comm, "the build", kBuildId);
   require_same(comm, "the config", o.resolved.dump());
   require_same(comm, "the run's folder", o.run);
+  require_same(comm, "--stop-after", std::to_string(o.stop_after));
 }
 
 struct TrainOutcome {
@@ -98,24 +104,27 @@ struct TrainOutcome {
   int64_t planned = 0;
 };
 
-TrainOutcome train_rank(Comm& comm, const TrainOptions& o, Common& common, int local_ranks) {
+TrainOutcome train_rank(Comm& comm, const LaunchEnv& env, const TrainOptions& o, Common& common) {
   check_alike(comm, o);
   const bool first = comm.rank() == 0;
   Log silent(true);
   std::unique_ptr<Runtime> runtime;
   std::unique_ptr<TrainingJob> job;
+  const int threads = threads_of_rank(comm, env, common);
+  TrainOutcome out;
   together(comm, "the run's inputs", [&] {
-    runtime = std::make_unique<Runtime>(common, Devices::any, threads_of_rank(common, local_ranks));
+    runtime = std::make_unique<Runtime>(common, Devices::any, threads);
     job = make_training_job(o.config, o.resolved, o.run, common);
+    const RunInputs& in = job->inputs;
+    out.planned = total_bytes(plan_here(in.config, in.spec, runtime->exec, sharding_of(comm, in.config)));
   });
   RunInputs& in = job->inputs;
+  require_same(comm, "the data", in.provenance["inputs"].dump());
   in.resume = o.resume;
   in.take_over = o.take_over;
   if (const char* launch = std::getenv("LLMCTL_LAUNCH")) in.launch = launch;
   in.stop_after = o.stop_after;
   in.comm = &comm;
-  TrainOutcome out;
-  out.planned = total_bytes(plan_here(in.config, in.spec, runtime->exec, sharding_of(comm, in.config)));
   if (first && comm.size() > 1) common.log.line(fmt::format("{} ranks, {} threads each", comm.size(), runtime->pool->threads()));
   OpTimes times;
   if (o.profile && first) runtime->exec.trace = &times;
@@ -145,15 +154,17 @@ int train(TrainOptions& o, Common& common) {
   o.resolved = fields_of(o.config).write();
   if (o.plan) {
     Runtime runtime(common, Devices::any);
-    return print_plan(*make_training_job(o.config, o.resolved, o.run, common), runtime, common);
+    return print_plan(*make_training_job(o.config, o.resolved, o.run, common), o.world.ranks, runtime, common);
   }
   const LaunchEnv env = read_launch_env();
   const bool threads = engine_for(env, o.world) == "threads";
   check(o.world.ranks == 1 || threads, Code::usage, "[train] --ranks ", o.world.ranks,
         " are threads of one process: leave it out where a launcher starts ranks, or with another --comm");
+  check(o.world.ranks <= o.config.batch.units, Code::input, "[train] ", o.world.ranks, " ranks for the ",
+        o.config.batch.units, " units of a step (batch.units): a rank computes whole ones, at least one");
   std::atomic<bool> stopped{false};
   run_world(env, o.world, [&](Comm& comm) {
-    const TrainOutcome out = train_rank(comm, o, common, threads ? o.world.ranks : std::max(1, env.local_world));
+    const TrainOutcome out = train_rank(comm, env, o, common);
     if (out.run.interrupted) stopped = true;
     if (comm.rank() == 0) print_outcome(o, out, common);
   });
@@ -175,7 +186,8 @@ void add_train(CLI::App& app, Common& common) {
       ->check(at_least(1));
   app.add_option("--comm", o->world.engine, "engine between ranks; auto: as this process was started")
       ->check(CLI::IsMember({"auto", "threads", "tcp", "mpi"}));
-  app.add_option("--comm-timeout", o->world.timeout, "seconds to wait for a rank's message before giving up");
+  app.add_option("--comm-timeout", o->world.timeout, "seconds to wait for a rank's message before giving up")
+      ->check(CLI::Range(0.1, 1e8));
   o->flags = std::make_unique<ConfigFlags>(app, common, fields_of(o->config));
   examples(app, {"llmctl train train.json --run runs/first", "llmctl train --run runs/first --resume",
                  "llmctl train train.json --run runs/big --optimizer.learning_rate 3e-4 --set batch.units=16",

@@ -33,7 +33,6 @@ struct WeightState {
   // the rows that its bundle brings together, of which this rank's are `mine` (compute dtype).
   View whole, mine;
   int bundle = 0;                // of core/nn/bundle_store.h
-  bool second = false;           // another stage has it too, and answers for it: the tied head's table
   RowRange own;                  // of padded rows
   std::vector<int64_t> borders;  // ranks + 1: who owns what (core/nn/sharding.h)
   bool muon = false;        // updated by Muon: m is its momentum and there is no v

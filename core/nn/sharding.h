@@ -20,9 +20,7 @@ namespace llmctl {
 struct Sharding {
   int rank = 0, ranks = 1;
   int stage = 0;
-  Comm* comm = nullptr;   // of the group; may be null in a plan or for one rank
-  Comm* world = nullptr;  // all ranks of the run, of all stages: null where they are the group
-  Comm* all() const { return world ? world : comm; }
+  Comm* comm = nullptr;  // of the group; may be null in a plan or for one rank
 
   bool shared() const { return ranks > 1; }
   bool states() const { return shared() && stage >= 1; }

@@ -51,8 +51,8 @@ void remove_unfinished(const fs::path& run) {
 
 // What is wrong with a checkpoint, or "".
 std::string damage_of(const fs::path& checkpoint) {
-  if (!fs::exists(checkpoint / "DONE")) return "it has no DONE: the save did not finish";
   try {
+    if (!fs::exists(checkpoint / "DONE")) return "it has no DONE: the save did not finish";
     const Json done = read_json(checkpoint / "DONE");
     check(done.is_object() && done.contains("files") && done["files"].is_object(), Code::input, "DONE is malformed");
     const auto names = [&](const std::string& start) {
@@ -66,8 +66,8 @@ std::string damage_of(const fs::path& checkpoint) {
       if (!fs::exists(checkpoint / name)) return name + " is missing";
       if (digest != digest_of_file(checkpoint / name).hex()) return name + " does not have the digest it was saved with";
     }
-  } catch (const Error& e) {
-    return e.what();
+  } catch (const std::exception& e) {
+    return error_of(e).what();
   }
   return "";
 }
@@ -153,7 +153,8 @@ fs::path save_checkpoint(const fs::path& run, const Model& model, const Checkpoi
     flush_tree(folder);
     lease->publish(name, final);
     remove_unfinished(run);
-    const std::vector<fs::path> all = checkpoints_of(run);
+    std::vector<fs::path> all = checkpoints_of(run);  // newer ones are damaged: this run would have begun there
+    std::erase_if(all, [&](const fs::path& c) { return step_of(c) > state.step; });
     for (size_t i = static_cast<size_t>(keep); keep > 0 && i < all.size(); ++i) lease->remove(all[i]);
   };
   first_rank(comm, label, [&] { held(lease, complete); });

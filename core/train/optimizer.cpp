@@ -2,6 +2,7 @@
 #include "core/train/optimizer.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "core/train/collect.h"
@@ -65,13 +66,12 @@ void Optimizer::check_overflow(const std::string& where, const kn::Exec& exec) c
 
 // Where all keep all, each for an even share of it.
 RowRange Optimizer::answers_for(const WeightState& w, size_t param) const {
-  if (w.second) return {};
   const auto r = static_cast<size_t>(parameters_.sharding().rank);
   return w.rows_within(param, {w.borders[r], w.borders[r + 1] - w.borders[r]});
 }
 
 double Optimizer::grad_norm(float scale, int64_t step, const kn::Exec& exec) {
-  Comm* all = parameters_.sharding().all();
+  Comm* all = parameters_.sharding().comm;
   const bool shared = all && all->size() > 1;
   if (shared) kn::run(kn::Clear{.x = norms_}, exec);
   each_param(parameters_, [&](WeightState& w, const Param& p, size_t i) {
@@ -87,10 +87,21 @@ double Optimizer::grad_norm(float scale, int64_t step, const kn::Exec& exec) {
   return std::sqrt(tree_sum(fetched<double>(exec, norms_).data(), norms_.size()));
 }
 
+// Ranks that keep the same weights must have made the same ones: other data, another initial model or a
+// flipped bit would else train on unseen.
+void Optimizer::check_replicas(int64_t step, const Digest& mine) const {
+  const auto low = static_cast<int64_t>(mine.low);
+  std::array<int64_t, 2> most{low, ~low};
+  parameters_.sharding().comm->all_reduce(most, CommOp::max, CommLabel("replicas", step));
+  check(most[0] == ~most[1], Code::device, "[train] step ", step,
+        ": ranks that keep the same weights came to different ones: the memory or the inputs of one are wrong");
+}
+
 // Digests of parts are sums mod 2^128; all parameters, in the table's order.
-void Optimizer::join_digests(int64_t step, std::vector<TensorDigest>& digests) const {
-  Comm* all = parameters_.sharding().all();
+void Optimizer::join_digests(int64_t step, const Digest& replica, std::vector<TensorDigest>& digests) const {
+  Comm* all = parameters_.sharding().comm;
   if (!all || all->size() == 1) return;
+  if (!parameters_.sharding().states()) check_replicas(step, replica);
   std::vector<Digest> sums(2 * places_.size());
   for (const TensorDigest& d : digests) {
     const auto at = static_cast<size_t>(2 * places_.at(d.name).number);
@@ -179,13 +190,15 @@ UpdateResult Optimizer::update(const TrainConfig& config, int64_t step, double g
   if (digest_ && !exec.plan) {
     const std::vector<uint64_t> d = fetched<uint64_t>(exec, digest_out_);
     const Sharding& sharding = parameters_.sharding();
+    Digest replica;
     size_t row = 0;
-    each_param(parameters_, [&](WeightState& w, const Param& p, size_t) {
-      if (!w.second && (sharding.states() || sharding.rank == 0))
+    each_param(parameters_, [&](WeightState&, const Param& p, size_t) {
+      if (sharding.states() || sharding.rank == 0)
         result.digests.push_back({p.name, {d[row], d[row + 1]}, {d[row + 2], d[row + 3]}});
+      replica += {d[row], d[row + 1]};
       row += kDigestRow;
     });
-    join_digests(step, result.digests);
+    join_digests(step, replica, result.digests);
   }
   parameters_.refresh(exec);
   return result;

@@ -44,7 +44,8 @@ class Optimizer {
     double rate, matrix_rate;
   };
   double grad_norm(float scale, int64_t step, const kn::Exec& exec);
-  void join_digests(int64_t step, std::vector<TensorDigest>& digests) const;
+  void join_digests(int64_t step, const Digest& replica, std::vector<TensorDigest>& digests) const;
+  void check_replicas(int64_t step, const Digest& mine) const;
   // Whether this rank is the one that says what a row of a weight came to.
   RowRange answers_for(const WeightState& w, size_t param) const;
   void adamw(const Step& step, WeightState& w, size_t i, const View& digest, const kn::Exec& exec);

@@ -123,8 +123,10 @@ class Run {
     together(comm_, "memory", [&] { trainer_.allocate(); });
     if (!from.empty()) {
       const CheckpointState s = load_checkpoint(from, trainer_.model(), exec_);
-      check(s.data_digest == in_.train->digest(), Code::input, "[train] the data has digest ", in_.train->digest(),
-            ", the run was on ", s.data_digest);
+      together(comm_, "the run's data", [&] {
+        check(s.data_digest == in_.train->digest(), Code::input, "[train] the data has digest ", in_.train->digest(),
+              ", the run was on ", s.data_digest);
+      });
       first_ = s.step;
       tokens_ = s.tokens;
       last_weights_ = s.weights_digest;
@@ -135,7 +137,11 @@ class Run {
     together(comm_, "run folder", [&] {
       if (first_rank()) open_files(exists, from);
     });
-    peak_ = measure_peak(in_.spec.compute, in_.spec.config.order, exec_) * comm_.size();
+    together(comm_, "run folder", [&] {
+      check(fs::exists(in_.folder / "run.json"), Code::io, "[train] ", in_.folder.string(),
+            " is not the same folder on every rank: a run wants a file system that all ranks see");
+    });
+    if (first_rank()) peak_ = measure_peak(in_.spec.compute, in_.spec.config.order, exec_) * comm_.size();
     const DecoderConfig& c = in_.spec.config;
     flops_ = training_flops_per_token(c, trainer_.model().parameters().table(), in_.config.unit.seq_len);
   }

@@ -54,7 +54,7 @@ TrainingMemory Trainer::memory() const {
 
 // Parts of experts' gradients are whole at one rank.
 RowRange Trainer::own_units() const {
-  const std::vector<int64_t> borders = even_offsets(config_.batch.units, sharding_.ranks, config_.moe.units_per_part);
+  const std::vector<int64_t> borders = even_offsets(config_.batch.units, sharding_.ranks, part_units_);
   const auto r = static_cast<size_t>(sharding_.rank);
   return {borders[r], borders[r + 1] - borders[r]};
 }
@@ -63,12 +63,13 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
     : config_(config),
       exec_(exec),
       sharding_(sharding),
+      part_units_(spec.config.moe.experts > 0 ? config.moe.units_per_part : 1),
       batch_arena_(Arena::staged("batch", exec.device)),
       step_arena_("activations", exec.device),
       optimizer_arena_("optimizer scratch", exec.device) {
-  check(sharding.ranks <= config.batch.units / config.moe.units_per_part, Code::input, "[train] ", sharding.ranks,
-        " ranks for the ", config.batch.units, " units of a step (batch.units) in parts of ", config.moe.units_per_part,
-        " (moe.units_per_part): a rank computes whole parts, at least one");
+  check(sharding.ranks <= config.batch.units / part_units_, Code::input, "[train] ", sharding.ranks, " ranks for the ",
+        config.batch.units, " units of a step (batch.units)", part_units_ > 1 ? " in parts of moe.units_per_part" : "",
+        ": a rank computes whole ones, at least one");
   check(!sharding.shared() || exec.device.kind == kn::DeviceKind::cpu, Code::unsupported,
         "[train] ranks on GPUs want NCCL, which is not there yet: --device cpu, or one rank");
   check(!sharding.shared() || config.numerics.accumulate == "fixed", Code::input,

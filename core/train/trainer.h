@@ -65,8 +65,8 @@ class Trainer {
   void join(const RowRange& units, StepResult& result, std::vector<UnitLoss>& losses) const;
   RowRange own_units() const;
   int64_t most_units() const {  // of a rank
-    const int64_t part = config_.moe.units_per_part, parts = config_.batch.units / part;
-    return (parts + sharding_.ranks - 1) / sharding_.ranks * part;
+    const int64_t parts = config_.batch.units / part_units_;
+    return (parts + sharding_.ranks - 1) / sharding_.ranks * part_units_;
   }
   int64_t units_per_pass() const { return std::min(config_.parallel.units_per_pass, most_units()); }
   GradKind grad_kind() const;
@@ -87,6 +87,7 @@ class Trainer {
   const TrainConfig& config_;
   const kn::Exec& exec_;
   Sharding sharding_;
+  int64_t part_units_;  // units that one part of an expert's gradients takes: a rank computes whole parts
   std::unique_ptr<Model> model_;
   Arena batch_arena_, step_arena_, optimizer_arena_;
   std::unique_ptr<BatchBuilder> builder_;

@@ -185,7 +185,9 @@ void RunLease::take(const LeaseOptions& options) {
         continue;  // another start was faster
       }
       if (highest_epoch(run_) == epoch_) return;
-      ::rename(staging_.c_str(), prepared.c_str());  // a number that was taken, fenced and removed between our two looks
+      // A number that was taken, fenced and removed between our two looks; or a newer start has fenced ours off.
+      check(::rename(staging_.c_str(), prepared.c_str()) == 0, Code::device, "[lease] ", run_.string(),
+            ": another start took the run over at the same time");
     }
     throw Error(Code::io, "[lease] " + run_.string() + ": no epoch to be had in 100 tries");
   } catch (const std::exception&) {

@@ -261,6 +261,7 @@ TEST_CASE("golden digests of a short run", "[same-bits][golden]") {
     for (kn::Isa isa : isas()) {
       INFO(run.name << " " << kn::name_of(isa));
       if (test::on_device() && run.name.find("amx32") != std::string::npos) continue;
+      if (test::on_device() && run.name.starts_with("mixtral")) continue;  // experts run on the CPU only for now
       Machine machine(2, isa);
       auto expected = golden[run.name].get<std::vector<std::string>>();
       expected.resize(std::min(expected.size(), test::steps()));

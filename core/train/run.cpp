@@ -5,11 +5,11 @@
 
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <fstream>
 
 #include "core/base/signal.h"
 #include "core/models/score.h"
+#include "core/train/collect.h"
 #include "core/train/lease.h"
 #include "core/train/report.h"
 #include "core/train/tensorboard.h"
@@ -299,11 +299,7 @@ double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t
   for (int64_t u = 0; u < units; u += ranks)
     if (const bool own = u + rank < units; own || model.parameters().store()) score(own ? u + rank : u, own);
   if (comm) {
-    // A unit's sum is not 0 at one rank only: adding the bits as integers moves them.
-    std::vector<int64_t> bits(sums.size());
-    std::memcpy(bits.data(), sums.data(), sums.size() * sizeof(double));
-    comm->all_reduce(bits, CommOp::sum, "validation");
-    std::memcpy(sums.data(), bits.data(), sums.size() * sizeof(double));
+    add_bits(*comm, sums, "validation");  // each unit's sum is one rank's
     count = all_reduce_one(*comm, count, CommOp::sum, "validation");
   }
   check(count > 0, Code::input, "[validate] the held-out data has no target");

@@ -36,6 +36,13 @@ std::vector<Cut> places(const Table& table, bool muon) {
 
 }  // namespace
 
+MeshShape Sharding::shape() const {
+  MeshShape s = axes;
+  s.dp = 1;
+  s.dp = ranks / s.ranks();
+  return s;
+}
+
 std::vector<std::vector<int64_t>> cut_rows(const Table& table, int ranks, bool muon) {
   const std::vector<Cut> cuts = places(table, muon);
   const int64_t total = cuts.back().elements;

@@ -38,6 +38,11 @@ void check_experts(const TrainConfig& config) {
         " do not divide into moe.units_per_part ", part);
 }
 
+void check_layout(const Sharding& s) {
+  for (const Axis axis : {Axis::tp, Axis::pp, Axis::cp, Axis::ep})
+    check(s.size(axis) == 1, Code::unsupported, "[train] parallel.", name_of(axis), " ", s.size(axis), ": not written yet");
+}
+
 }  // namespace
 
 GradKind Trainer::grad_kind() const {
@@ -54,8 +59,8 @@ TrainingMemory Trainer::memory() const {
 
 // Parts of experts' gradients are whole at one rank.
 RowRange Trainer::own_units() const {
-  const std::vector<int64_t> borders = even_offsets(config_.batch.units, sharding_.ranks, part_units_);
-  const auto r = static_cast<size_t>(sharding_.rank);
+  const std::vector<int64_t> borders = even_offsets(config_.batch.units, sharding_.replicas(), part_units_);
+  const auto r = static_cast<size_t>(sharding_.replica());
   return {borders[r], borders[r + 1] - borders[r]};
 }
 
@@ -67,11 +72,12 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
       batch_arena_(Arena::staged("batch", exec.device)),
       step_arena_("activations", exec.device),
       optimizer_arena_("optimizer scratch", exec.device) {
-  check(sharding.ranks <= config.batch.units / part_units_, Code::input, "[train] ", sharding.ranks, " ranks for the ",
+  check(sharding.replicas() <= config.batch.units / part_units_, Code::input, "[train] ", sharding.replicas(), " ranks for the ",
         config.batch.units, " units of a step (batch.units)", part_units_ > 1 ? " in parts of moe.units_per_part" : "",
         ": a rank computes whole ones, at least one");
   check(!sharding.shared() || exec.device.kind == kn::DeviceKind::cpu, Code::unsupported,
         "[train] ranks on GPUs want NCCL, which is not there yet: --device cpu, or one rank");
+  check_layout(sharding);
   check(!sharding.shared() || config.numerics.accumulate == "fixed", Code::input,
         "[train] numerics.accumulate f32 is bound to the order of one rank: ", sharding.ranks, " ranks want fixed");
   check(config.parallel.sequences_per_pass == 0 || (grad_kind() == GradKind::one_part &&

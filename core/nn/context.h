@@ -25,7 +25,10 @@ using LinearObserver = std::function<void(const WeightState& weight, const View&
 struct Ctx {
   const kn::Exec& exec;
   Arena& arena;
-  RankGroup tensor = {};  // with slices of the same layers (tensor parallel)
+  RankGroup tensor = {};    // with slices of the same layers (tensor parallel)
+  RankGroup pipeline = {};  // with other layers
+  Arena* keep = nullptr;    // where what backward needs lies, if not in arena
+  Arena& kept() const { return keep ? *keep : arena; }
   // Backward: every range is one part (NUMERICS: one unit's rows); bf16 pairs restart every
   // `seq` rows; `parts_in_step` bounds the fixed-point range.
   std::vector<RowRange> parts = {};

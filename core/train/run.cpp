@@ -281,7 +281,8 @@ MeshShape mesh_of(const TrainConfig& config, int ranks) {
 }
 
 Sharding sharding_of(const TrainConfig& config, int rank, int ranks) {
-  return {rank, ranks, static_cast<int>(config.parallel.zero), nullptr, mesh_of(config, ranks)};
+  return {rank, ranks, static_cast<int>(config.parallel.zero), nullptr, mesh_of(config, ranks), nullptr,
+          static_cast<int>(config.parallel.virtual_stages)};
 }
 
 Sharding sharding_of(const TrainConfig& config, const Mesh& mesh) {

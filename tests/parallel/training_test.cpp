@@ -104,6 +104,25 @@ TEST_CASE("digests are those of one rank on any number of tensor-parallel ranks"
       }
 }
 
+TEST_CASE("digests are those of one rank on any pipeline", "[train][pp]") {
+  for (const char* compute : {"bf16", "f32"})
+    for (Json hf : {divisible(test::tiny_llama(4)), divisible(test::tiny_gpt2(4)), test::tiny_mixtral(1), test::tiny_qwen2_moe(1)}) {
+      for (const char* name : {"num_hidden_layers", "n_layer"})
+        if (hf.contains(name)) hf[name] = 5;
+      TrainConfig config = test::tiny_config(compute);
+      INFO(compute << " " << hf["architectures"].dump());
+      const Trace reference = train(hf, config, {}, 0, 3);
+      for (const Layout& layout : {Layout{2, 0, 1, 2}, Layout{4, 0, 1, 4, "gpipe"}, Layout{4, 0, 1, 2}, Layout{2, 0, 1, 2, "interleaved", 2}, Layout{6, 1, 1, 2},
+                                   Layout{3, 0, 1, 3}}) {
+        INFO(layout.text());
+        CHECK(train(hf, config, layout, 0, 3) == reference);
+      }
+    }
+  const Json hf = divisible(test::tiny_llama(4));
+  const TrainConfig config = test::tiny_config();
+  CHECK(train(hf, config, {8, 0, 2, 2}, 0, 3) == train(hf, config, {}, 0, 3));
+}
+
 TEST_CASE("digests are those of one rank on any number of data-parallel ranks", "[train]") {
   for (const char* compute : {"bf16", "f32"})
     for (const Json& hf : {wide(test::tiny_llama(4)), wide(test::tiny_gpt2(4))})

@@ -29,6 +29,10 @@ struct Ctx {
   RankGroup pipeline = {};  // with other layers
   Arena* keep = nullptr;    // where what backward needs lies, if not in arena
   Arena& kept() const { return keep ? *keep : arena; }
+  // Gradients of weights that a pipeline wants later than those of activations: what they are of lies in
+  // lasting() and must not be overwritten.
+  std::vector<std::function<void(Ctx&)>>* later = nullptr;
+  Arena& lasting() const { return later ? kept() : arena; }
   // Backward: every range is one part (NUMERICS: one unit's rows); bf16 pairs restart every
   // `seq` rows; `parts_in_step` bounds the fixed-point range.
   std::vector<RowRange> parts = {};

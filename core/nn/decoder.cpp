@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "kernels/basic.h"
 #include "kernels/embedding.h"
 #include "kernels/math.h"
 
@@ -45,10 +46,17 @@ void Block::backward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, 
                      const BlockSaved& s, const View& dx) const {
   ArenaFrame frame(ctx.arena);
   const View dh = ctx.arena.take(x.dtype, {x.dim[0], x.cols()});
-  std::visit([&](const auto& m) { m.backward(ctx, s.h2, dy, s.mlp, dh); }, mlp);
-  norm2.backward(ctx, dh, s.mid, s.norm2, dy, dx);
-  attention.backward(ctx, batch, rope, s.h1, dx, s.attention, dh);
-  norm1.backward(ctx, dh, x, s.norm1, dx, dx);
+  const View dmid = ctx.later ? ctx.lasting().take(x.dtype, {x.dim[0], x.cols()}) : dx;
+  if (const Moe* moe = std::get_if<Moe>(&mlp)) {
+    Ctx now = ctx;  // experts' gradients are not put off
+    now.later = nullptr;
+    moe->backward(now, s.h2, dy, s.mlp, dh);
+  } else {
+    std::get<Mlp>(mlp).backward(ctx, s.h2, dy, s.mlp, dh);
+  }
+  norm2.backward(ctx, dh, s.mid, s.norm2, dy, dmid);
+  attention.backward(ctx, batch, rope, s.h1, dmid, s.attention, dh);
+  norm1.backward(ctx, dh, x, s.norm1, dmid, dx);
 }
 
 Decoder::Decoder(const DecoderConfig& c, Parameters& p) : config_(c), dtype_(p.compute()), stages_(p.stages()) {
@@ -200,15 +208,20 @@ void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s,
     final_norm_.backward(ctx, dhidden, s.x.back(), s.final_norm, {}, dx);
     reduce_gradients(ctx, *final_norm_.weight);
   }
+  View dy = dx;
+  if (ctx.later) {
+    dy = ctx.lasting().take(dtype_, {t, d});
+    ctx.run(kn::Convert{.x = dx, .y = dy});
+  }
   for (int64_t l = end - 1; l >= layers.begin; --l) {
     const auto at = static_cast<size_t>(l - layers.begin);
     const Block& block = blocks_[static_cast<size_t>(l)];
     const View& x = s.x[at];
     ArenaFrame frame(ctx.arena);
     const bool whole = recompute == Recompute::block, activation = whole || recompute == Recompute::pointwise;
-    BlockSaved saved = whole ? block.take_saved(ctx.arena, dtype_, t, d, true) : s.blocks[at];
-    if (recompute != Recompute::none) block.take_norms(ctx.arena, dtype_, t, d, saved);
-    if (activation) block.take_activation(ctx.arena, dtype_, t, saved);
+    BlockSaved saved = whole ? block.take_saved(ctx.lasting(), dtype_, t, d, true) : s.blocks[at];
+    if (recompute != Recompute::none) block.take_norms(ctx.lasting(), dtype_, t, d, saved);
+    if (activation) block.take_activation(ctx.lasting(), dtype_, t, saved);
     gather_weights(ctx, *block.norm1.weight);
     if (whole) {
       block.forward(ctx, batch, rope_, l, x, s.x[at + 1], saved);
@@ -217,7 +230,9 @@ void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s,
       block.norm2.forward(ctx, saved.mid, saved.h2, saved.norm2);
       if (activation) std::visit([&](const auto& m) { m.activate(ctx, saved.mlp); }, block.mlp);
     }
-    block.backward(ctx, batch, rope_, x, dx, saved, dx);
+    const View din = ctx.later && l > layers.begin ? ctx.lasting().take(dtype_, {t, d}) : dx;
+    block.backward(ctx, batch, rope_, x, dy, saved, din);
+    dy = din;
     reduce_gradients(ctx, *block.norm1.weight);
   }
 }

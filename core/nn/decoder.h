@@ -58,7 +58,7 @@ struct Block {
   void take_activation(Arena& arena, DType dtype, int64_t tokens, BlockSaved& saved) const;
   void forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, int64_t layer, const View& x,
                const View& y, const BlockSaved& saved) const;
-  // dx may be dy.
+  // dx may be dy, unless gradients of weights are put off (Ctx::later).
   void backward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, const View& x, const View& dy,
                 const BlockSaved& saved, const View& dx) const;
 };

@@ -101,6 +101,7 @@ class Trainer {
     int64_t units = 0;
     View x, stats;
     DecoderSaved saved;
+    std::vector<std::function<void(Ctx&)>> later;  // gradients of weights, where the backward pass comes in two
     std::vector<CommHandle> sent;  // messages of its memory
   };
   // Gradients of activations on their way back through a stage, and then to the stage before it.
@@ -118,7 +119,8 @@ class Trainer {
   void compute_in_pipeline(const BatchSource& source, int64_t step, RowRange units, StepResult& result,
                            std::vector<UnitLoss>& losses);
   void forward_stage(Slot& slot, int stage, int64_t units, const Passing* passing, const kn::Exec& exec);
-  void backward_stage(Slot& slot, int stage, const Passing* passing, const kn::Exec& exec);
+  void backward_stage(Slot& slot, int stage, bool whole, const Passing* passing, const kn::Exec& exec);
+  void backward_weights(Slot& slot, const kn::Exec& exec);
 
   const TrainConfig& config_;
   const kn::Exec& exec_;

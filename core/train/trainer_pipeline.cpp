@@ -60,6 +60,7 @@ void Trainer::plan_pipeline(const kn::Exec& dry) {
   const Stages& stages = model_->decoder().stages();
   const PipeSchedule order = schedule(passes_most);
   const PipeTimes times = simulate(order);
+  const bool in_two = config_.parallel.schedule == "zero_bubble";
   returning_.resize(static_cast<size_t>(std::max(1, outstanding_needed(order)) + 1));
   place_returning();
   for (int i = 0; i < times.alive_of_rank[static_cast<size_t>(rank)]; ++i) {
@@ -71,7 +72,8 @@ void Trainer::plan_pipeline(const kn::Exec& dry) {
     slot.builder->plan(tokens);
     for (int s = rank; s < stages.count(); s += stages.ranks) {
       forward_stage(slot, s, units_per_pass(), nullptr, dry);
-      backward_stage(slot, s, nullptr, dry);
+      backward_stage(slot, s, !in_two, nullptr, dry);
+      backward_weights(slot, dry);
     }
   }
 }
@@ -118,7 +120,7 @@ void Trainer::forward_stage(Slot& slot, int stage, int64_t units, const Passing*
   if (passing && stage + 1 < passing->stages) passing->send(slot.pass, slot.saved.x.back(), slot.stats, stage, false, slot.sent);
 }
 
-void Trainer::backward_stage(Slot& slot, int stage, const Passing* passing, const kn::Exec& exec) {
+void Trainer::backward_stage(Slot& slot, int stage, bool whole, const Passing* passing, const kn::Exec& exec) {
   const Decoder& decoder = model_->decoder();
   const bool last = stage + 1 == decoder.stages().count();
   Ctx ctx = context(slot.units, 1, exec);
@@ -146,9 +148,17 @@ void Trainer::backward_stage(Slot& slot, int stage, const Passing* passing, cons
       finish_routing(ctx, losses);
     }
   }
+  slot.later.clear();
+  if (!whole) ctx.later = &slot.later;
   decoder.backward(ctx, batch, slot.saved, dhidden, recompute(), decoder.stages().layers_of(stage), dx);
   if (stage == 0) return decoder.backward_embed(ctx, slot.builder->ids(), slot.builder->positions(), dx);
   if (passing) passing->send(slot.pass, dx, ctx.router_stats, stage, true, back.sent);
+}
+
+void Trainer::backward_weights(Slot& slot, const kn::Exec& exec) {
+  Ctx ctx = context(slot.units, 1, exec);
+  for (const auto& gradient : slot.later) gradient(ctx);
+  slot.later.clear();
 }
 
 void Trainer::compute_in_pipeline(const BatchSource& source, int64_t step, RowRange units, StepResult& result,
@@ -175,8 +185,11 @@ void Trainer::compute_in_pipeline(const BatchSource& source, int64_t step, RowRa
       forward_stage(slot, a.stage, n, &passing, exec_);
     } else {
       Slot& slot = slot_of(a.unit, a.stage);
-      backward_stage(slot, a.stage, &passing, exec_);
-      slot.pass = -1;
+      if (a.op == PipeOp::backward_weight)
+        backward_weights(slot, exec_);
+      else
+        backward_stage(slot, a.stage, a.op == PipeOp::backward, &passing, exec_);
+      if (a.op != PipeOp::backward_input) slot.pass = -1;
     }
   }
   for (const auto& slot : slots_) wait_for(slot->sent);

@@ -113,14 +113,22 @@ TEST_CASE("digests are those of one rank on any pipeline", "[train][pp]") {
       INFO(compute << " " << hf["architectures"].dump());
       const Trace reference = train(hf, config, {}, 0, 3);
       for (const Layout& layout : {Layout{2, 0, 1, 2}, Layout{4, 0, 1, 4, "gpipe"}, Layout{4, 0, 1, 2}, Layout{2, 0, 1, 2, "interleaved", 2}, Layout{6, 1, 1, 2},
-                                   Layout{3, 0, 1, 3}}) {
+                                   Layout{3, 0, 1, 3}, Layout{2, 0, 1, 2, "zero_bubble"}, Layout{4, 0, 1, 4, "zero_bubble"}}) {
         INFO(layout.text());
         CHECK(train(hf, config, layout, 0, 3) == reference);
       }
     }
   const Json hf = divisible(test::tiny_llama(4));
-  const TrainConfig config = test::tiny_config();
-  CHECK(train(hf, config, {8, 0, 2, 2}, 0, 3) == train(hf, config, {}, 0, 3));
+  TrainConfig config = test::tiny_config();
+  const Trace reference = train(hf, config, {}, 0, 3);
+  CHECK(train(hf, config, {8, 0, 2, 2}, 0, 3) == reference);
+  for (const char* recompute : {"none", "pointwise", "block"}) {
+    INFO(recompute);
+    config.parallel.recompute = recompute;
+    config.parallel.units_per_pass = 3;
+    CHECK(train(hf, config, {2, 0, 1, 2, "zero_bubble"}, 0, 3) == reference);
+    CHECK(train(hf, config, {2, 0, 1, 2}, 0, 3) == reference);
+  }
 }
 
 TEST_CASE("digests are those of one rank on any number of data-parallel ranks", "[train]") {

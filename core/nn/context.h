@@ -17,6 +17,8 @@ inline View elements_of(const View& v, const RowRange& r) {
 }
 
 class BundleStore;
+class Comm;
+struct ChunkedBatch;
 struct WeightState;
 // Sees the input (T, in) of every product with a weight, in the order of the forward pass.
 using LinearObserver = std::function<void(const WeightState& weight, const View& x)>;
@@ -24,8 +26,8 @@ using LinearObserver = std::function<void(const WeightState& weight, const View&
 struct Ctx {
   const kn::Exec& exec;
   Arena& arena;
-  // Backward: every range is one part (NUMERICS: one unit's rows); bf16 pairs restart every
-  // `seq` rows; `parts_in_step` bounds the fixed-point range.
+  // Backward: every range is one part (NUMERICS: one unit's rows, or of one chunk of it); bf16 pairs restart
+  // every `seq` rows; `parts_in_step` bounds the fixed-point range.
   std::vector<RowRange> parts = {};
   int64_t seq = 0;
   int64_t parts_in_step = 1;
@@ -41,6 +43,7 @@ struct Ctx {
   bool resume = false, pause = false;
   const LinearObserver* observe = nullptr;  // calibration of quantisation
   BundleStore* store = nullptr;             // of weights or gradients that are spread over ranks
+  Comm* context = nullptr;                  // of the ranks that share out sequences (core/nn/chunks.h)
   // Where a weight's panels are packed on use when they fit: one place for all stays in the caches.
   // Of one product at a time.
   View panels = {};
@@ -69,6 +72,9 @@ struct TokenBatch {
   // The cache of layer l; null in training, where each group's pages live only for its call.
   const std::vector<kn::KvPages>* cache = nullptr;
   int64_t pages = 0;  // without a cache: page budget of one group
+  // Sequences in chunks, or null. With it slots and the rows of groups are of all tokens in order, and
+  // sequences are documents' parts within chunks.
+  const ChunkedBatch* chunks = nullptr;
 };
 
 }  // namespace llmctl

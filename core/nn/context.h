@@ -6,6 +6,7 @@
 #include <functional>
 #include <vector>
 
+#include "core/base/mesh.h"
 #include "core/tensor/arena.h"
 #include "kernels/attention.h"
 
@@ -17,7 +18,6 @@ inline View elements_of(const View& v, const RowRange& r) {
 }
 
 class BundleStore;
-class Comm;
 struct ChunkedBatch;
 struct WeightState;
 // Sees the input (T, in) of every product with a weight, in the order of the forward pass.
@@ -26,6 +26,8 @@ using LinearObserver = std::function<void(const WeightState& weight, const View&
 struct Ctx {
   const kn::Exec& exec;
   Arena& arena;
+  RankGroup tensor = {};   // with slices of the same layers (tensor parallel)
+  RankGroup context = {};  // with chunks of the same sequences (context parallel: core/nn/chunks.h)
   // Backward: every range is one part (NUMERICS: one unit's rows, or of one chunk of it); bf16 pairs restart
   // every `seq` rows; `parts_in_step` bounds the fixed-point range.
   std::vector<RowRange> parts = {};
@@ -43,7 +45,6 @@ struct Ctx {
   bool resume = false, pause = false;
   const LinearObserver* observe = nullptr;  // calibration of quantisation
   BundleStore* store = nullptr;             // of weights or gradients that are spread over ranks
-  Comm* context = nullptr;                  // of the ranks that share out sequences (core/nn/chunks.h)
   // Where a weight's panels are packed on use when they fit: one place for all stays in the caches.
   // Of one product at a time.
   View panels = {};

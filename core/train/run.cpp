@@ -298,7 +298,9 @@ double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t
   Scorer scorer(model, max_tokens, exec);
   std::vector<double> sums(static_cast<size_t>(units), 0.0);
   int64_t count = 0;
-  const int64_t rank = comm ? comm->rank() : 0, ranks = comm ? comm->size() : 1;
+  const Sharding& sharding = model.parameters().sharding();
+  const int64_t cp = sharding.size(Axis::cp);  // whose ranks take a unit each here
+  const int64_t rank = comm ? sharding.replica() * cp + sharding.at(Axis::cp) : 0, ranks = comm ? sharding.replicas() * cp : 1;
   const auto score = [&](int64_t u, bool counts) {
     Batch b;
     source.read(0, u, b);
@@ -316,7 +318,7 @@ double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t
   // Ranks whose weights come from one another run as many passes as the first: the last of some is for
   // the others alone.
   for (int64_t u = 0; u < units; u += ranks)
-    if (const bool own = u + rank < units; own || model.parameters().store()) score(own ? u + rank : u, own);
+    if (const bool own = u + rank < units; own || model.parameters().store()) score(own ? u + rank : u, own && sharding.speaks());
   if (comm) {
     add_bits(*comm, sums, "validation");  // each unit's sum is one rank's
     count = all_reduce_one(*comm, count, CommOp::sum, "validation");

@@ -38,9 +38,27 @@ void check_experts(const TrainConfig& config) {
         " do not divide into moe.units_per_part ", part);
 }
 
-void check_layout(const Sharding& s) {
-  for (const Axis axis : {Axis::tp, Axis::pp, Axis::ep})
+// NUMERICS rule 3: tensor-parallel ranks hold whole leaves, all of them full.
+void check_leaves(const char* what, int64_t width, int leaves, int tp) {
+  int least = tp;  // leaves that would do: a power of two
+  while (leaves > least) least *= 2;
+  check(leaves % tp == 0 && width % (32 * leaves) == 0, Code::input, "[train] parallel.tp ", tp, " does not divide ", what, " ", width, " in ",
+        leaves, " leaves: tp must divide the leaves and 32 times these the width; llmctl.leaves ", least,
+        width % (32 * least) == 0 ? " would do" : " would, but not with this width");
+}
+
+void check_layout(const DecoderConfig& c, const Sharding& s) {
+  for (const Axis axis : {Axis::pp, Axis::ep})
     check(s.size(axis) == 1, Code::unsupported, "[train] parallel.", name_of(axis), " ", s.size(axis), ": not written yet");
+  const int tp = s.size(Axis::tp);
+  if (tp == 1) return;
+  check(c.moe.experts == 0 && !c.head_norms, Code::unsupported, "[train] parallel.tp ", tp,
+        c.head_norms ? ": not written yet for norms of heads (Qwen3)" : ": not written yet for experts");
+  check(c.heads % tp == 0 && c.kv_heads % tp == 0, Code::input, "[train] parallel.tp ", tp, " does not divide ", c.heads, " heads and ",
+        c.kv_heads, " key-value heads");
+  check_leaves("the attention's width", c.attention_width(), c.leaves_attention, tp);
+  check_leaves("the keys' width", c.kv_width(), c.leaves_attention, tp);
+  check_leaves("the MLP's width", c.intermediate, c.leaves_mlp, tp);
 }
 
 void check_chunks(const UnitConfig& unit, int cp, bool experts, const kn::Device& device) {
@@ -93,7 +111,7 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
         ": a rank computes whole ones, at least one");
   check(!sharding.shared() || exec.device.kind == kn::DeviceKind::cpu, Code::unsupported,
         "[train] ranks on GPUs want NCCL, which is not there yet: --device cpu, or one rank");
-  check_layout(sharding);
+  check_layout(spec.config, sharding);
   check_chunks(config.unit, sharding.size(Axis::cp), spec.config.moe.experts > 0, exec.device);
   check(!sharding.shared() || config.numerics.accumulate == "fixed", Code::input,
         "[train] numerics.accumulate f32 is bound to the order of one rank: ", sharding.ranks, " ranks want fixed");
@@ -172,8 +190,9 @@ void Trainer::pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec&
   ctx.seq = cut.slice();
   ctx.parts_in_step = config_.batch.units * cut.chunks;
   ctx.part_tokens = cut.part_rows();
-  ctx.context = sharding_.group(Axis::cp);
+  ctx.context = sharding_.along(Axis::cp);
   ctx.store = model_->parameters().store();
+  ctx.tensor = sharding_.along(Axis::tp);
   ctx.panels = step_arena_.bytes(model_->parameters().packed_bytes());
   const int64_t pieces = builder_->pieces();
   if (!exec.plan) builder_->send(exec);
@@ -291,9 +310,10 @@ void Trainer::join(const RowRange& units, StepResult& result, std::vector<UnitLo
   const CommLabel label("losses", result.step);
   std::vector<UnitLoss> all(static_cast<size_t>(config_.batch.units * cut.chunks));
   const std::vector<int64_t> own = cut.chunks_of(cut.rank);
-  for (size_t p = 0; p < losses.size(); ++p)
+  for (size_t p = 0; p < losses.size() && sharding_.speaks(); ++p)
     all[(static_cast<size_t>(units.begin) + p / own.size()) * static_cast<size_t>(cut.chunks) +
         static_cast<size_t>(own[p % own.size()])] = losses[p];
+  if (!sharding_.speaks()) result = {.step = result.step};
   add_bits(comm, std::span(&all.front().loss, all.size() * sizeof(UnitLoss) / sizeof(double)), label);
   losses = std::move(all);
   add_digests(comm, std::span(&result.batch, 1), label);

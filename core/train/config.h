@@ -19,11 +19,13 @@ struct DataConfig {
 };
 
 struct UnitConfig {
-  int64_t sequences = 4, seq_len = 256;
+  int64_t sequences = 4, seq_len = 256, chunks = 1;
   template <class V>
   void fields(V& v) {
     v("sequences", sequences, "rows of one unit, the logical micro-batch").range(1, 1 << 20);
     v("seq_len", seq_len, "tokens of a row").range(1, 1 << 24);
+    v("chunks", chunks, "equal slices of every row, each a part of the gradient sums: parallel.cp shares them out")
+        .range(1, 64);
   }
 };
 

@@ -300,7 +300,8 @@ double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t
   std::vector<double> sums(static_cast<size_t>(units), 0.0);
   int64_t count = 0;
   const Sharding& sharding = model.parameters().sharding();
-  const int64_t rank = comm ? sharding.replica() : 0, ranks = comm ? sharding.replicas() : 1;
+  const int64_t cp = sharding.size(Axis::cp);  // whose ranks take a unit each here
+  const int64_t rank = comm ? sharding.replica() * cp + sharding.at(Axis::cp) : 0, ranks = comm ? sharding.replicas() * cp : 1;
   const auto score = [&](int64_t u, bool counts) {
     Batch b;
     source.read(0, u, b);

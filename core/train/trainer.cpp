@@ -40,7 +40,7 @@ void check_leaves(const char* what, int64_t width, int leaves, int tp) {
 }
 
 void check_layout(const DecoderConfig& c, const Sharding& s) {
-  for (const Axis axis : {Axis::cp, Axis::ep})
+  for (const Axis axis : {Axis::ep})
     check(s.size(axis) == 1, Code::unsupported, "[train] parallel.", name_of(axis), " ", s.size(axis), ": not written yet");
   const int tp = s.size(Axis::tp);
   if (tp == 1) return;
@@ -53,7 +53,23 @@ void check_layout(const DecoderConfig& c, const Sharding& s) {
   check_leaves("the MLP's width", c.intermediate, c.leaves_mlp, tp);
 }
 
+void check_chunks(const UnitConfig& unit, int cp, bool experts, const kn::Device& device) {
+  const int64_t c = unit.chunks;
+  check((c & (c - 1)) == 0 && unit.seq_len % c == 0, Code::input, "[train] unit.chunks ", c,
+        ": want a power of two that divides unit.seq_len ", unit.seq_len);
+  check(c % cp == 0, Code::input, "[train] parallel.cp ", cp, " does not divide unit.chunks ", c,
+        ": ranks of a sequence have whole chunks of it, and as many");
+  check(c == 1 || !experts, Code::unsupported, "[train] unit.chunks ", c, ": a unit of a model with experts is not cut yet");
+  check(c == 1 || device.kind == kn::DeviceKind::cpu, Code::unsupported, "[train] unit.chunks ", c,
+        ": not there on a GPU yet, want 1, or --device cpu");
+}
+
 }  // namespace
+
+ChunkLayout Trainer::chunks() const {
+  const UnitConfig& unit = config_.unit;
+  return {unit.chunks, unit.sequences, unit.seq_len, sharding_.at(Axis::cp), sharding_.size(Axis::cp)};
+}
 
 Recompute Trainer::recompute() const {
   const std::string& r = config_.parallel.recompute;
@@ -65,7 +81,7 @@ Recompute Trainer::recompute() const {
 
 GradKind Trainer::grad_kind() const {
   if (config_.numerics.accumulate == "f32") return GradKind::f32;
-  return config_.batch.units == 1 && !sharding_.shared() ? GradKind::one_part : GradKind::fixed;
+  return config_.batch.units * config_.unit.chunks == 1 && !sharding_.shared() ? GradKind::one_part : GradKind::fixed;
 }
 
 TrainingMemory Trainer::memory() const {
@@ -97,6 +113,7 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
   check(!sharding.shared() || exec.device.kind == kn::DeviceKind::cpu, Code::unsupported,
         "[train] ranks on GPUs want NCCL, which is not there yet: --device cpu, or one rank");
   check_layout(spec.config, sharding);
+  check_chunks(config.unit, sharding.size(Axis::cp), spec.config.moe.experts > 0, exec.device);
   check(!sharding.shared() || config.numerics.accumulate == "fixed", Code::input,
         "[train] numerics.accumulate f32 is bound to the order of one rank: ", sharding.ranks, " ranks want fixed");
   check(config.parallel.sequences_per_pass == 0 || (grad_kind() == GradKind::one_part &&
@@ -125,7 +142,7 @@ void Trainer::place_batch() {
   const int64_t alive = std::min(tokens, piece_tokens());
   batch_arena_.release(0);
   builder_ = std::make_unique<BatchBuilder>(batch_arena_, tokens, BatchBuilder::default_pages(alive),
-                                            model_->spec().config.vocab, alive);
+                                            model_->spec().config.vocab, alive, chunks());
 }
 
 int64_t Trainer::piece_tokens() const {
@@ -177,23 +194,26 @@ void Trainer::piece(Ctx& ctx, const TokenBatch& batch, const View& targets, cons
 Ctx Trainer::context(int64_t units, int64_t pieces, const kn::Exec& exec) {
   step_arena_.release(0);
   Ctx ctx{.exec = exec, .arena = step_arena_};
-  ctx.seq = config_.unit.seq_len;
-  ctx.parts_in_step = config_.batch.units;
-  ctx.part_tokens = unit_tokens();
+  const ChunkLayout cut = chunks();
+  ctx.seq = cut.slice();
+  ctx.parts_in_step = config_.batch.units * cut.chunks;
+  ctx.part_tokens = cut.part_rows();
+  ctx.context = sharding_.along(Axis::cp);
   ctx.store = model_->parameters().store();
   ctx.tensor = sharding_.along(Axis::tp);
   ctx.panels = step_arena_.bytes(model_->parameters().packed_bytes());
-  for (int64_t u = 0; u < units; ++u)
-    ctx.parts.push_back({u * unit_tokens(), pieces > 1 ? piece_tokens() : unit_tokens()});
+  for (int64_t p = 0; p < units * cut.own(); ++p)
+    ctx.parts.push_back({p * cut.part_rows(), pieces > 1 ? piece_tokens() : cut.part_rows()});
   return ctx;
 }
 
 void Trainer::add_losses(const View& loss, std::span<UnitLoss> losses, const kn::Exec& exec) const {
   const std::vector<float> l = fetched<float>(exec, loss);
-  for (size_t u = 0; u < losses.size(); ++u) {
+  const auto rows = static_cast<size_t>(chunks().part_rows());
+  for (size_t p = 0; p < losses.size(); ++p) {
     double sum = 0;  // in token order
-    for (int64_t i = 0; i < unit_tokens(); ++i) sum += static_cast<double>(l[u * static_cast<size_t>(unit_tokens()) + static_cast<size_t>(i)]);
-    losses[u] = {sum};
+    for (size_t i = 0; i < rows; ++i) sum += static_cast<double>(l[p * rows + i]);
+    losses[p] = {sum};
   }
 }
 
@@ -204,7 +224,7 @@ void Trainer::pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec&
   ctx.router_stats = routing_counts(step_arena_, units);
   if (ctx.router_stats) ctx.run(kn::Clear{.x = ctx.router_stats});
   prepare_routing(ctx, *builder_);
-  const int64_t tokens = units * unit_tokens();
+  const int64_t tokens = units * chunks().unit_rows();
   const View loss = step_arena_.take(DType::f32, {tokens});
   const View dx = step_arena_.take(model_->spec().compute, {tokens, model_->spec().config.hidden});
   for (int64_t p = 0; p < pieces; ++p) {
@@ -216,8 +236,8 @@ void Trainer::pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec&
   }
   model_->decoder().backward_embed(ctx, builder_->ids(), builder_->positions(), dx);
   if (exec.plan) return;
-  losses.resize(losses.size() + static_cast<size_t>(units));
-  const std::span<UnitLoss> now = std::span(losses).last(static_cast<size_t>(units));
+  losses.resize(losses.size() + ctx.parts.size());
+  const std::span<UnitLoss> now = std::span(losses).last(ctx.parts.size());
   add_losses(loss, now, exec);
   finish_routing(ctx, now);
 }
@@ -261,6 +281,7 @@ void Trainer::add_unit(const BatchSource& source, int64_t step, int64_t unit, Ba
     builder.add_row(std::span(b.tokens).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
                     std::span(b.targets).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
                     b.doc_starts[static_cast<size_t>(r)]);
+  if (sharding_.at(Axis::cp) > 0) return;  // ranks of one unit: the first counts it
   result.targets += std::count_if(b.targets.begin(), b.targets.end(), [](int32_t t) { return t >= 0; });
   result.tokens += b.rows * b.seq;
   Digest d = digest_of(b.tokens.data(), b.tokens.size() * 4);
@@ -294,7 +315,8 @@ void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, S
   }
   all(label, [&] {
     for (size_t i = 0; i < losses.size(); ++i)
-      check(std::isfinite(losses[i].loss), Code::input, "[train] step ", step, ", unit ", units.begin + static_cast<int64_t>(i),
+      check(std::isfinite(losses[i].loss), Code::input, "[train] step ", step, ", unit ",
+            units.begin + static_cast<int64_t>(i) / chunks().own(),
             ": the loss is not finite");
     optimizer_->check_overflow(fmt::format("step {}", step), exec_);
   });
@@ -302,20 +324,29 @@ void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, S
 
 // What the ranks' units came to, on all: losses in the order of units, counts and digests of all.
 void Trainer::join(const RowRange& units, StepResult& result, std::vector<UnitLoss>& losses) const {
-  if (!sharding_.shared()) return;
+  const ChunkLayout cut = chunks();
+  const auto sums_of_units = [&] {  // parts in order
+    if (cut.chunks == 1) return;
+    std::vector<UnitLoss> sums(static_cast<size_t>(config_.batch.units));
+    for (size_t p = 0; p < losses.size(); ++p) sums[p / static_cast<size_t>(cut.chunks)].loss += losses[p].loss;
+    losses = std::move(sums);
+  };
+  if (!sharding_.shared()) return sums_of_units();
   Comm& comm = *sharding_.comm;
   const CommLabel label("losses", result.step);
-  std::vector<UnitLoss> all(static_cast<size_t>(config_.batch.units));
-  if (sharding_.speaks())
-    std::copy(losses.begin(), losses.end(), all.begin() + units.begin);
-  else
-    result = {.step = result.step};
+  std::vector<UnitLoss> all(static_cast<size_t>(config_.batch.units * cut.chunks));
+  const std::vector<int64_t> own = cut.chunks_of(cut.rank);
+  for (size_t p = 0; p < losses.size() && sharding_.speaks(); ++p)
+    all[(static_cast<size_t>(units.begin) + p / own.size()) * static_cast<size_t>(cut.chunks) +
+        static_cast<size_t>(own[p % own.size()])] = losses[p];
+  if (!sharding_.speaks()) result = {.step = result.step};
   add_bits(comm, std::span(&all.front().loss, all.size() * sizeof(UnitLoss) / sizeof(double)), label);
   losses = std::move(all);
   add_digests(comm, std::span(&result.batch, 1), label);
   std::array<int64_t, 2> counts{result.tokens, result.targets};
   comm.all_reduce(counts, CommOp::sum, label);
   result.tokens = counts[0], result.targets = counts[1];
+  sums_of_units();
 }
 
 double Trainer::accumulate(const BatchSource& source, int64_t step, StepResult& result) {

@@ -63,6 +63,7 @@ class Trainer {
   void add_unit(const BatchSource& source, int64_t step, int64_t unit, BatchBuilder& builder, StepResult& result) const;
   // What one rank alone may fail at.
   void all(CommLabel label, const std::function<void()>& work) const;
+  // Sums of parts, of the units here, to those of units, of all.
   void join(const RowRange& units, StepResult& result, std::vector<UnitLoss>& losses) const;
   RowRange own_units() const;
   int64_t most_units() const {  // of a rank
@@ -73,11 +74,12 @@ class Trainer {
   GradKind grad_kind() const;
   TrainingMemory memory() const;
   void place_batch();
-  // Forward and backward of the units in the builder; appends the sum of losses of each. Of a step's
+  // Forward and backward of the units in the builder; appends the sum of losses of each part here. Of a step's
   // only unit some sequences are alive at a time, and it passes in pieces of so many.
   void pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec& exec);
   void piece(Ctx& ctx, const TokenBatch& batch, const View& targets, const View& loss, const View& dx);
   int64_t unit_tokens() const { return config_.unit.sequences * config_.unit.seq_len; }
+  ChunkLayout chunks() const;
   int64_t piece_tokens() const;
   // Of a pass of so many units, in the step's arena.
   Ctx context(int64_t units, int64_t pieces, const kn::Exec& exec);

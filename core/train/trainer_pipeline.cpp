@@ -68,7 +68,7 @@ void Trainer::plan_pipeline(const kn::Exec& dry) {
     Slot& slot = *slots_.back();
     const int64_t tokens = unit_tokens() * units_per_pass();
     slot.builder = std::make_unique<BatchBuilder>(slot.batch_arena, tokens, BatchBuilder::default_pages(tokens),
-                                                  model_->spec().config.vocab);
+                                                  model_->spec().config.vocab, 0, chunks());
     slot.builder->plan(tokens);
     for (int s = rank; s < stages.count(); s += stages.ranks) {
       forward_stage(slot, s, units_per_pass(), nullptr, dry);
@@ -81,7 +81,7 @@ void Trainer::plan_pipeline(const kn::Exec& dry) {
 void Trainer::place_returning() {
   returning_arena_.release(0);
   for (Returning& r : returning_) {
-    r.dx = returning_arena_.take(model_->spec().compute, {unit_tokens() * units_per_pass(), model_->spec().config.hidden});
+    r.dx = returning_arena_.take(model_->spec().compute, {chunks().unit_rows() * units_per_pass(), model_->spec().config.hidden});
     r.stats = routing_counts(returning_arena_, units_per_pass());
   }
 }
@@ -95,7 +95,7 @@ void Trainer::allocate_slots() {
     slot->batch_arena.release(0);
     const int64_t tokens = unit_tokens() * units_per_pass();
     slot->builder = std::make_unique<BatchBuilder>(slot->batch_arena, tokens, BatchBuilder::default_pages(tokens),
-                                                   model_->spec().config.vocab);
+                                                   model_->spec().config.vocab, 0, chunks());
   }
 }
 
@@ -105,7 +105,7 @@ void Trainer::forward_stage(Slot& slot, int stage, int64_t units, const Passing*
   slot.units = units;
   Ctx ctx = context(units, 1, exec);
   ctx.keep = &slot.arena;
-  slot.x = slot.arena.take(model_->spec().compute, {units * unit_tokens(), model_->spec().config.hidden});
+  slot.x = slot.arena.take(model_->spec().compute, {units * chunks().unit_rows(), model_->spec().config.hidden});
   slot.stats = routing_counts(slot.arena, units);
   ctx.router_stats = slot.stats;
   if (!exec.plan) slot.builder->send(exec);
@@ -128,7 +128,7 @@ void Trainer::backward_stage(Slot& slot, int stage, bool whole, const Passing* p
   const TokenBatch& batch = slot.builder->batch();
   Returning& back = returning_[next_returning_++ % returning_.size()];
   wait_for(back.sent);
-  const View dx = rows_of(back.dx, 0, slot.units * unit_tokens());
+  const View dx = rows_of(back.dx, 0, slot.units * chunks().unit_rows());
   ctx.router_stats = slot.stats ? rows_of(back.stats, 0, slot.units) : View{};
   if (last && slot.stats)
     ctx.run(kn::Convert{.x = slot.stats, .y = ctx.router_stats});
@@ -137,13 +137,13 @@ void Trainer::backward_stage(Slot& slot, int stage, bool whole, const Passing* p
   prepare_routing(ctx, *slot.builder);
   View dhidden;
   if (last) {
-    const View loss = step_arena_.take(DType::f32, {slot.units * unit_tokens()});
+    const View loss = step_arena_.take(DType::f32, {dx.dim[0]});
     dhidden = step_arena_.take(dx.dtype, {dx.dim[0], dx.dim[1]});
     const float scale = static_cast<float>(kn::math::power_of_two64(-scale_exponent()));
     model_->head().loss_and_gradient(ctx, slot.saved.hidden, slot.builder->targets(), scale, loss, dhidden);
     if (passing) {
       const std::span<UnitLoss> losses = std::span(passing->losses).subspan(
-          static_cast<size_t>(slot.pass * units_per_pass()), static_cast<size_t>(slot.units));
+          static_cast<size_t>(slot.pass * units_per_pass() * chunks().own()), ctx.parts.size());
       add_losses(loss, losses, exec);
       finish_routing(ctx, losses);
     }
@@ -163,7 +163,7 @@ void Trainer::backward_weights(Slot& slot, const kn::Exec& exec) {
 
 void Trainer::compute_in_pipeline(const BatchSource& source, int64_t step, RowRange units, StepResult& result,
                                   std::vector<UnitLoss>& losses) {
-  losses.resize(static_cast<size_t>(units.count));
+  losses.resize(static_cast<size_t>(units.count * chunks().own()));
   const int stages = model_->decoder().stages().count(), count = passes(units.count);
   const Passing passing{sharding_.along(Axis::pp), stages, step, units, losses};
   const auto slot_of = [&](int pass, int stage) -> Slot& {

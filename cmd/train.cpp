@@ -60,8 +60,8 @@ void resolve(TrainOptions& o) {
 
 // Of the first of so many ranks.
 int print_plan(const TrainingJob& job, int ranks, const Runtime& runtime, const Common& common) {
-  const Sharding sharding{0, ranks, static_cast<int>(job.inputs.config.parallel.zero)};
-  const std::vector<MemoryLine> plan = plan_here(job.inputs.config, job.inputs.spec, runtime.exec, sharding);
+  const TrainConfig& config = job.inputs.config;
+  const std::vector<MemoryLine> plan = plan_here(config, job.inputs.spec, runtime.exec, sharding_of(config, 0, ranks));
   Json lines = Json::array();
   std::string text;
   for (const MemoryLine& line : plan) {
@@ -116,7 +116,7 @@ TrainOutcome train_rank(Comm& comm, const LaunchEnv& env, const TrainOptions& o,
     runtime = std::make_unique<Runtime>(common, Devices::any, threads);
     job = make_training_job(o.config, o.resolved, o.run, common);
     const RunInputs& in = job->inputs;
-    out.planned = total_bytes(plan_here(in.config, in.spec, runtime->exec, sharding_of(comm, in.config)));
+    out.planned = total_bytes(plan_here(in.config, in.spec, runtime->exec, sharding_of(in.config, comm.rank(), comm.size())));
   });
   RunInputs& in = job->inputs;
   require_same(comm, "the data", in.provenance["inputs"].dump());

@@ -81,7 +81,7 @@ struct AttnFwd {
 };
 KN_OP(AttnFwd)
 
-// Gradients of AttnFwd where every sequence is whole (queries == keys); qkv holds rotated K.
+// Gradients of AttnFwd. Without kv every sequence is whole (queries == keys), and qkv holds rotated K.
 // s and dP are chains over D; p = exp(s - lse); delta = rowsum(dO * O) by FMA in 16 lanes, then
 // sum16; ds = (p (dP - delta)) scale. bf16: p and ds are rounded for the products. dQ is one chain
 // over keys; dK and dV per query head are chains over queries (bf16: pairs from the document's
@@ -90,7 +90,14 @@ KN_OP(AttnFwd)
 // left alone. Sequences must not overlap; page_table is not used. The order amx32 sums by blocks of 32:
 // s and dP over D, dQ over keys and dK, dV over queries from the document's start, masked p and ds +0;
 // groups of up to 128 heads.
-// bits: any-isa (CUDA: backend)
+//
+// With kv, rows of qkv are queries of chunks of documents (NUMERICS rule 11), which are the last of the
+// keys: K and V come from kv, chains over queries (and their pairs and blocks) start at the chunk's first
+// query of the document, and what the chunk gives to dK and dV of its keys is left in fp32 in terms, the
+// group's heads joined, for JoinTerms (kernels/chunks.h). Row s of sequences (S,6) i32: {first query row,
+// queries, keys, first row of kv, first row of terms, first place in work}; places are min(keys, 64) wide
+// and, like rows of terms, a sequence's own.
+// bits: any-isa (CUDA: backend, without kv)
 struct AttnBwd {
   static constexpr const char* kName = "attn_bwd";
   View qkv;
@@ -101,10 +108,15 @@ struct AttnBwd {
   View dqkv;
   View work;  // u8, attn_bwd_workspace bytes
   Bf16Order order = Bf16Order::pair;  // in bf16
+  View kv = {};            // (R, 2 kv_heads, D): the K heads, then the V heads; or none
+  View terms = {};         // with kv: (R, 2 kv_heads, D) f32
+  int64_t work_rows = -1;  // with kv: places in work
   void check() const;
 };
 KN_OP(AttnBwd)
+constexpr int64_t kWorkKeys = 64;  // places of a sequence at most
+// work_rows: -1 without kv.
 int64_t attn_bwd_workspace(DType dtype, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim,
-                           Bf16Order order = Bf16Order::pair);
+                           Bf16Order order = Bf16Order::pair, int64_t work_rows = -1);
 
 }  // namespace llmctl::kn

@@ -130,11 +130,10 @@ void pack_queries(const Task& t, int64_t head, int64_t q0, int64_t rows, const Q
 }
 
 void load_keys(const Task& t, KeyBlock& b) {
-  const int64_t k_head = t.a.heads + t.kv_head, v_head = k_head + t.a.kv_heads;
   for (int64_t r = 0; r < b.rows; ++r) {
     const bool here = r < b.n;
-    copy_words(b.k + r * t.along, here ? t.row(b.k0 + r, k_head) : nullptr, here ? t.d : 0, t.along);
-    copy_words(b.v + r * t.along, here ? t.row(b.k0 + r, v_head) : nullptr, here ? t.d : 0, t.along);
+    copy_words(b.k + r * t.along, here ? t.key(b.k0 + r, false) : nullptr, here ? t.d : 0, t.along);
+    copy_words(b.v + r * t.along, here ? t.key(b.k0 + r, true) : nullptr, here ? t.d : 0, t.along);
   }
   pack_pairs(reinterpret_cast<const bf16_t*>(b.k), t.along * 2, b.rows, b.rows / kBlock, t.d, b.kp);
 }
@@ -157,15 +156,17 @@ KN_INLINE F32 weigh(KeyBlock& b, int64_t from, int64_t to, F32 scale, F32 lse, F
   return ds;
 }
 
-// The weights of a square: keys from k on, queries from q on; and its dS turned.
+// The weights of a square: keys from k on, queries from q on; and its dS turned. On the diagonal the first
+// key is `ahead` keys ahead of the first query's own.
 template <bool diagonal>
-void weigh_square(KeyBlock& b, const Queries& packed, float by, int64_t q, int64_t k) {
+void weigh_square(KeyBlock& b, const Queries& packed, float by, int64_t q, int64_t k, int64_t ahead) {
   const F32 scale = set1(by);
   for (int64_t c = 0; c < kBlock; c += 16) {
     const F32 lse = load(packed.lse + q + c), delta = load(packed.delta + q + c);
     I32 turned[16];
     for (int64_t i = 0; i < kBlockPairs; ++i) {
-      const int64_t from = 2 * i * kBlock + c, to = (k + 2 * i) * kQueries + q + c, first = 2 * i - c;
+      const int64_t from = 2 * i * kBlock + c, to = (k + 2 * i) * kQueries + q + c,
+                    first = 2 * i - c + ahead;
       const F32 even = weigh<diagonal>(b, from, to, scale, lse, delta, first);
       const F32 odd = weigh<diagonal>(b, from + kBlock, to + kQueries, scale, lse, delta, first + 1);
       turned[i] = ior(round_bf16(even), shl<16>(round_bf16(odd)));
@@ -189,14 +190,15 @@ void weigh_queries(Product& product, const Task& t, KeyBlock& b, const QueryBloc
   for (int64_t q = 0; q < qs.n; q += kBlock) {
     const PairRows qt = pairs_at(qs.from.qt + q * t.along, kLanes, panel);
     const PairRows gt = pairs_at(qs.from.gt + q * t.along, kLanes, panel);
-    const int64_t seen = qs.q0 + q + kBlock - b.k0, keys = seen < b.rows ? seen : b.rows;
+    const int64_t own = t.before + qs.q0 + q - b.k0;  // the first query's, from the block's start
+    const int64_t seen = (own + 2 * kBlock - 1) / kBlock * kBlock, keys = seen < b.rows ? seen : b.rows;
     for (int64_t k = 0; k < keys; k += kBlock) {
       product(P{b.k + k * t.along, t.along, qt, steps, kBlock, 2, b.s, kBlock, false});
       product(P{b.v + k * t.along, t.along, gt, steps, kBlock, 2, b.dp, kBlock, false});
-      if (b.k0 + k == qs.q0 + q)
-        weigh_square<true>(b, qs.from, t.a.scale, q, k);
+      if (k + kBlock > own + 1)
+        weigh_square<true>(b, qs.from, t.a.scale, q, k, k - own);
       else
-        weigh_square<false>(b, qs.from, t.a.scale, q, k);
+        weigh_square<false>(b, qs.from, t.a.scale, q, k, 0);
     }
     const int64_t left = t.seq.queries - qs.q0 - q, rows = left < kBlock ? left : kBlock;
     product(P{b.ds, kKeys / 2, pairs_at(b.kp, t.padded), keys / kBlock, rows, t.padded / 16,
@@ -214,7 +216,8 @@ void add_queries(Product& product, const Task& t, KeyBlock& b, const QueryBlock&
                                    kBlock, t.padded / 16, sums + k * t.padded, t.padded, true});
   };
   for (int64_t k = 0; k < b.rows; k += kBlock) {
-    const int64_t skip = b.k0 + k > qs.q0 ? b.k0 + k - qs.q0 : 0;
+    const int64_t first = b.k0 + k - t.before - qs.q0;  // query that sees the first of them
+    const int64_t skip = first > 0 ? first / kBlock * kBlock : 0;
     if (skip >= qs.n) break;
     add_to(b.dv[level], b.p, qs.from.gp, k, skip);
     add_to(b.dk[level], b.dst, qs.from.qp, k, skip);
@@ -225,20 +228,21 @@ void add_queries(Product& product, const Task& t, KeyBlock& b, const QueryBlock&
 template <class Product>
 void head_block(Product& product, const Task& t, KeyBlock& b, Tail& tail, int64_t level, int64_t head) {
   const int64_t queries = t.seq.queries, whole = queries / kBlock * kBlock;
+  const int64_t sees = b.k0 > t.before ? b.k0 - t.before : 0;  // the first query that sees a key
   std::memset(b.dk[level], 0, static_cast<size_t>(b.rows * t.padded) * 4);
   std::memset(b.dv[level], 0, static_cast<size_t>(b.rows * t.padded) * 4);
   auto take = [&](const QueryBlock& qs) {
     weigh_queries(product, t, b, qs);
     add_queries(product, t, b, qs, level);
   };
-  for (int64_t q0 = b.k0; q0 < whole; q0 += kQueries)
+  for (int64_t q0 = sees / kBlock * kBlock; q0 < whole; q0 += kQueries)
     take({head, q0, whole - q0 < kQueries ? whole - q0 : kQueries, t.queries(head, q0)});
   if (whole < queries) {
     pack_queries(t, head, whole, queries - whole, tail.queries());
     take({head, whole, kBlock, tail.queries()});
   }
   // Queries within the block see no later key: their dQ is complete.
-  for (int64_t q = b.k0; q < b.k0 + b.n; ++q) finish_row(t.drow(q, head), t.dq(head, q), t.d);
+  for (int64_t q = sees; t.before + q < b.k0 + b.n; ++q) finish_row(t.drow(q, head), t.dq(head, q), t.d);
 }
 
 // Heads join like the bits of a counter: equal subtrees merge, what is left folds from the right.
@@ -260,9 +264,8 @@ void key_block(Product& product, const Task& t, KeyBlock& b, Tail& tail) {
   }
   while (level > 1) merge();
   for (int64_t r = 0; r < b.n; ++r) {
-    const int64_t k_head = t.a.heads + t.kv_head;
-    finish_row(t.drow(b.k0 + r, k_head), b.dk[0] + r * t.padded, t.d);
-    finish_row(t.drow(b.k0 + r, k_head + t.a.kv_heads), b.dv[0] + r * t.padded, t.d);
+    finish_key(t, b.k0 + r, false, b.dk[0] + r * t.padded);
+    finish_key(t, b.k0 + r, true, b.dv[0] + r * t.padded);
   }
 }
 

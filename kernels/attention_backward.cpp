@@ -14,27 +14,30 @@ namespace {
 constexpr int64_t kKeys = 64;   // of a key block
 constexpr int64_t kSlack = 32;  // words per token after the transposed keys: loads run past a block
 
-// Where things lie in the workspace, in 4-byte words. A document uses the places of its own rows.
+// Where things lie in the workspace, in 4-byte words. A document uses the places of its own rows; what a
+// key block needs, in chunks the places W that it is given.
 struct Layout {
-  int64_t delta;       // (T, heads)
-  int64_t dq, dk, dv;  // (heads, T, padded D)
-  int64_t kt, vt;      // (kv_heads, T, words of D + slack): K and V of a key block, [word of D][key]
-  int64_t kp;          // (kv_heads, T, padded D): K of a key block, [word of keys][D]
+  int64_t delta;   // (T, heads)
+  int64_t dq;      // (heads, T, padded D)
+  int64_t dk, dv;  // (heads, W, padded D), W being T where documents are whole
+  int64_t kt, vt;  // (kv_heads, W, words of D + slack): K and V of a key block, [word of D][key]
+  int64_t kp;      // (kv_heads, W, padded D): K of a key block, [word of keys][D]
   int64_t words;
 };
 
-constexpr Layout layout_of(DType dtype, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim) {
+constexpr Layout layout_of(DType dtype, int64_t tokens, int64_t work_rows, int64_t heads, int64_t kv_heads,
+                           int64_t head_dim) {
   const int64_t padded = vectors_of(head_dim) * 16;
   const int64_t along = dtype == DType::bf16 ? (head_dim + 1) / 2 : head_dim;
-  const int64_t rows = heads * tokens * padded, block = kv_heads * tokens * (along + kSlack);
+  const int64_t rows = heads * work_rows * padded, block = kv_heads * work_rows * (along + kSlack);
   Layout l{};
   l.dq = vectors_of(tokens * heads) * 16;
-  l.dk = l.dq + rows;
+  l.dk = l.dq + heads * tokens * padded;
   l.dv = l.dk + rows;
   l.kt = l.dv + rows;
   l.vt = l.kt + vectors_of(block) * 16;
   l.kp = l.vt + vectors_of(block) * 16;
-  l.words = l.kp + kv_heads * tokens * padded;
+  l.words = l.kp + kv_heads * work_rows * padded;
   return l;
 }
 
@@ -42,10 +45,10 @@ constexpr Layout layout_of(DType dtype, int64_t tokens, int64_t heads, int64_t k
 
 #if KN_ONCE
 int64_t attn_bwd_workspace(DType dtype, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim,
-                           Bf16Order order) {
+                           Bf16Order order, int64_t work_rows) {
   if (dtype == DType::bf16 && order == Bf16Order::amx32)
     return attend_blocks_workspace(tokens, heads, head_dim);
-  return layout_of(dtype, tokens, heads, kv_heads, head_dim).words * 4;
+  return layout_of(dtype, tokens, work_rows < 0 ? tokens : work_rows, heads, kv_heads, head_dim).words * 4;
 }
 
 void AttnBwd::check() const {
@@ -58,9 +61,16 @@ void AttnBwd::check() const {
   check(qkv.rank == 3 && qkv.dim[1] == heads + 2 * kv_heads, Code::bug, "[attn_bwd] qkv has ", qkv.dim[1],
         " heads: want ", heads + 2 * kv_heads);
   check(d >= 1 && d <= kMaxHeadDim, Code::unsupported, "[attn_bwd] head dimension ", d, " is not in 1..256");
-  check(sequences.dtype == DType::i32 && sequences.rank == 2 && sequences.dim[1] == 4, Code::bug,
+  const int64_t columns = kv ? 6 : 4;
+  check(sequences.dtype == DType::i32 && sequences.rank == 2 && sequences.dim[1] == columns, Code::bug,
         "[attn_bwd] sequences are ", name_of(sequences.dtype), " of ", sequences.dim[1],
-        " columns: want i32 (S,4)");
+        " columns: want i32 (S,", columns, ")");
+  check(!kv || (kv.dtype == qkv.dtype && kv.rank == 3 && kv.dim[1] == 2 * kv_heads && kv.dim[2] == d), Code::bug,
+        "[attn_bwd] kv is ", name_of(kv.dtype), " (R,", kv.dim[1], ",", kv.dim[2], "): want ", name_of(qkv.dtype),
+        " (R,", 2 * kv_heads, ",", d, ")");
+  check(!kv || (terms.dtype == DType::f32 && terms.size() % (2 * kv_heads * d) == 0 && work_rows >= 0), Code::bug,
+        "[attn_bwd] terms are ", terms.size(), " elements of ", name_of(terms.dtype), " with ", work_rows,
+        " places in work: want f32 (R,", 2 * kv_heads, ",", d, ") and places");
   for (const View* v : {&out, &dout})
     check(v->dtype == qkv.dtype && v->size() == t * heads * d, Code::bug, "[attn_bwd] out or dout has ",
           v->size(), " elements of ", name_of(v->dtype), ": want ", t * heads * d, " of ",
@@ -69,7 +79,7 @@ void AttnBwd::check() const {
         " elements: want f32, ", t * heads);
   check(dqkv.dtype == qkv.dtype && dqkv.size() == qkv.size(), Code::bug, "[attn_bwd] dqkv has ", dqkv.size(),
         " elements of ", name_of(dqkv.dtype), ": want ", qkv.size(), " of ", name_of(qkv.dtype));
-  const int64_t need = attn_bwd_workspace(qkv.dtype, t, heads, kv_heads, d, order);
+  const int64_t need = attn_bwd_workspace(qkv.dtype, t, heads, kv_heads, d, order, kv ? work_rows : -1);
   const bool blocks = qkv.dtype == DType::bf16 && order == Bf16Order::amx32;
   check(!blocks || heads / kv_heads <= 128, Code::unsupported, "[attn_bwd] groups of ", heads / kv_heads,
         " heads: the order amx32 takes at most 128");
@@ -104,16 +114,19 @@ struct Task : Document<T> {
   explicit Task(const Document<T>& document)
       : Document<T>(document),
         along(words_of<T>(d)),
-        at(layout_of(a.qkv.dtype, a.qkv.dim[0], a.heads, a.kv_heads, d)) {}
-  float* place(int64_t base, int64_t head) const {  // of dq, dk, dv
-    return a.work.template as<float>() + base + (head * this->tokens() + seq.first_row) * padded;
+        at(layout_of(a.qkv.dtype, a.qkv.dim[0], this->work_rows(), a.heads, a.kv_heads, d)) {}
+  float* dq(int64_t head, int64_t q) const {
+    return a.work.template as<float>() + at.dq + (head * this->tokens() + seq.first_row + q) * padded;
+  }
+  float* place(int64_t base, int64_t head) const {  // of dk, dv
+    return a.work.template as<float>() + base + (head * this->work_rows() + seq.first_work) * padded;
   }
   Word<T>* transposed(int64_t base) const {  // of kt, vt
     return a.work.template as<Word<T>>() + base +
-           (kv_head * this->tokens() + seq.first_row) * (along + kSlack);
+           (kv_head * this->work_rows() + seq.first_work) * (along + kSlack);
   }
   Word<T>* paired() const {
-    return a.work.template as<Word<T>>() + at.kp + (kv_head * this->tokens() + seq.first_row) * padded;
+    return a.work.template as<Word<T>>() + at.kp + (kv_head * this->work_rows() + seq.first_work) * padded;
   }
 };
 
@@ -128,15 +141,14 @@ KN_INLINE void pair_rows(int32_t* to, const int32_t* a, const int32_t* b, int64_
 
 template <class T>
 void pack_keys(const Task<T>& t, int64_t k0, int64_t n) {
-  const int64_t row = t.row_stride(), words = t.padded / kPerWord<T>;
-  const int64_t k_head = t.a.heads + t.kv_head, v_head = k_head + t.a.kv_heads;
-  transpose_rows(t.transposed(t.at.kt), n, t.row(k0, k_head), row, n, t.d);
-  transpose_rows(t.transposed(t.at.vt), n, t.row(k0, v_head), row, n, t.d);
+  const int64_t row = t.key_stride(), words = t.padded / kPerWord<T>;
+  transpose_rows(t.transposed(t.at.kt), n, t.key(k0, false), row, n, t.d);
+  transpose_rows(t.transposed(t.at.vt), n, t.key(k0, true), row, n, t.d);
   alignas(64) Word<T> k[kPerWord<T>][kMaxHeadDim];
   for (int64_t key = 0; key < n; key += kPerWord<T>) {
     for (int64_t e = 0; e < kPerWord<T>; ++e) {
       const bool here = key + e < n;
-      copy_words(k[e], here ? t.row(k0 + key + e, k_head) : nullptr, here ? t.d : 0, words);
+      copy_words(k[e], here ? t.key(k0 + key + e, false) : nullptr, here ? t.d : 0, words);
     }
     pair_rows(t.paired() + key / kPerWord<T> * t.padded, k[0], k[kPerWord<T> - 1], t.padded);
   }
@@ -161,7 +173,7 @@ void load_queries(const Task<T>& t, int64_t head, int64_t q0, QueryBlock<T, max_
     }
 }
 
-// Keys of the block seen by some query before `end`.
+// Keys of the block seen by some query before the key `end`.
 KN_INLINE int64_t seen(int64_t end, int64_t k0, int64_t n) {
   return end - k0 < 0 ? 0 : end - k0 < n ? end - k0 : n;
 }
@@ -170,7 +182,7 @@ template <class T, int64_t max_dim>
 void score(const Task<T>& t, int64_t q0, int64_t k0, int64_t n, QueryBlock<T, max_dim>& b) {
   constexpr int64_t row = QueryBlock<T, max_dim>::kD;
   for (int64_t r = 0; r < b.n; r += 8) {
-    const int64_t rows = b.n - r < 8 ? b.n - r : 8, vectors = vectors_of(seen(q0 + r + rows, k0, n));
+    const int64_t rows = b.n - r < 8 ? b.n - r : 8, vectors = vectors_of(seen(t.before + q0 + r + rows, k0, n));
     if (vectors == 0) continue;
     Product<Word<T>> p{b.q + r * row, t.transposed(t.at.kt), n, t.along, b.s + r * kKeys, kKeys, false};
     product_strip<Word<T>, row, 1>(p, rows, vectors);
@@ -192,17 +204,17 @@ KN_INLINE void store_keys(int32_t* to, F32 x) {
   store_u16(to, round_bf16(x));
 }
 
-// p and ds of the block from its scores and dP, masked by +0.
+// p and ds of the block from its scores and dP, masked by +0. own_key: of the first query.
 template <class T, int64_t max_dim>
-void weigh(float by, int64_t q0, int64_t k0, int64_t n, QueryBlock<T, max_dim>& b) {
+void weigh(float by, int64_t own_key, int64_t k0, int64_t n, QueryBlock<T, max_dim>& b) {
   const F32 scale = set1(by);
-  const int64_t columns = vectors_of(seen(q0 + b.n, k0, n)) * 16;
+  const int64_t columns = vectors_of(seen(own_key + b.n, k0, n)) * 16;
   for (int64_t j = 0; j < words_of<T>(b.n); ++j)
     for (int64_t c = 0; c < columns; c += 16) {
       F32 p[kPerWord<T>], ds[kPerWord<T>];
       for (int64_t e = 0; e < kPerWord<T>; ++e) {
         const int64_t r = j * kPerWord<T> + e, at = r * kKeys + c;
-        const int64_t own = r < b.n ? seen(q0 + r + 1, k0, n) - c : 0;
+        const int64_t own = r < b.n ? seen(own_key + r + 1, k0, n) - c : 0;
         p[e] = ds[e] = zero();
         if (own > 0) {
           p[e] = math::exp(sub(mul(load(b.s + at), scale), set1(b.lse[r])));
@@ -225,7 +237,8 @@ void add_products(const Task<T>& t, int64_t head, int64_t q0, int64_t k0, int64_
   const Word<T>*qp = pairs ? b.qp : b.q, *gp = pairs ? b.gp : b.g;
   for (int64_t k = 0; k < n; k += 8) {
     const int64_t rows = n - k < 8 ? n - k : 8;
-    const int64_t skip = k0 + k > q0 ? (k0 + k - q0) / kPerWord<T> : 0;  // queries before these keys
+    const int64_t first = k0 + k - t.before - q0;  // query that sees these keys
+    const int64_t skip = first > 0 ? first / kPerWord<T> : 0;
     if (skip >= steps) break;
     Product<Word<T>> p{b.p + skip * kKeys + k,
                        gp + skip * wide,
@@ -239,13 +252,13 @@ void add_products(const Task<T>& t, int64_t head, int64_t q0, int64_t k0, int64_
     product_strip<Word<T>, 1, kKeys>(p, rows, vectors);
   }
   for (int64_t r = 0; r < b.n; r += 8) {
-    const int64_t rows = b.n - r < 8 ? b.n - r : 8, keys = seen(q0 + r + rows, k0, n);
+    const int64_t rows = b.n - r < 8 ? b.n - r : 8, keys = seen(t.before + q0 + r + rows, k0, n);
     if (keys == 0) continue;
     const Product<Word<T>> p{b.ds + r * b.kDs,
                              t.paired(),
                              t.padded,
                              words_of<T>(keys),
-                             t.place(t.at.dq, head) + (q0 + r) * t.padded,
+                             t.dq(head, q0 + r),
                              t.padded,
                              k0 > 0};
     product_strip<Word<T>, QueryBlock<T, max_dim>::kDs, 1>(p, rows, vectors);
@@ -254,7 +267,7 @@ void add_products(const Task<T>& t, int64_t head, int64_t q0, int64_t k0, int64_
 
 // Heads join like the bits of a counter: equal subtrees merge, what is left folds from the right.
 template <class T>
-void join_heads(const Task<T>& t, int64_t base, int64_t to_head, int64_t k0, int64_t n) {
+void join_heads(const Task<T>& t, int64_t base, bool value, int64_t k0, int64_t n) {
   const int64_t group = t.group(), first = t.kv_head * group, size = n * t.padded;
   auto merge = [&](int64_t to, int64_t from) {
     float *x = t.place(base, first + to), *y = t.place(base, first + from);
@@ -264,31 +277,29 @@ void join_heads(const Task<T>& t, int64_t base, int64_t to_head, int64_t k0, int
     for (int64_t h = 0; h + 2 * width <= group; h += 2 * width) merge(h, h + width);
   // What is left: one subtree per set bit of the group's size, the smallest last.
   for (int64_t left = group & (group - 1); left > 0; left &= left - 1) merge(left - (left & -left), left);
-  for (int64_t k = 0; k < n; ++k)
-    finish_row(t.drow(k0 + k, to_head), t.place(base, first) + k * t.padded, t.d);
+  for (int64_t k = 0; k < n; ++k) finish_key(t, k0 + k, value, t.place(base, first) + k * t.padded);
 }
 
 template <class T, int64_t max_dim>
 void key_block(const Task<T>& t, int64_t k0, int64_t n) {
   using Block = QueryBlock<T, max_dim>;
-  const int64_t group = t.group();
+  const int64_t group = t.group(), sees = k0 > t.before ? k0 - t.before : 0;  // the first query that does
   pack_keys(t, k0, n);
   for (int64_t head = t.kv_head * group; head < (t.kv_head + 1) * group; ++head) {
     std::memset(t.place(t.at.dk, head), 0, static_cast<size_t>(n * t.padded) * 4);
     std::memset(t.place(t.at.dv, head), 0, static_cast<size_t>(n * t.padded) * 4);
-    for (int64_t q0 = k0; q0 < t.seq.queries; q0 += Block::kQueries) {
+    for (int64_t q0 = sees / Block::kQueries * Block::kQueries; q0 < t.seq.queries; q0 += Block::kQueries) {
       Block b;
       load_queries(t, head, q0, b);
       score(t, q0, k0, n, b);
-      weigh(t.a.scale, q0, k0, n, b);
+      weigh(t.a.scale, t.before + q0, k0, n, b);
       add_products(t, head, q0, k0, n, b);
-      if (q0 >= k0 + n) continue;
-      for (int64_t r = 0; r < b.n; ++r)  // no later key is seen: dQ is complete
-        finish_row(t.drow(q0 + r, head), t.place(t.at.dq, head) + (q0 + r) * t.padded, t.d);
+      for (int64_t q = q0 > sees ? q0 : sees; q < q0 + b.n && t.before + q < k0 + n; ++q)
+        finish_row(t.drow(q, head), t.dq(head, q), t.d);  // no later key is seen: dQ is complete
     }
   }
-  join_heads(t, t.at.dk, t.a.heads + t.kv_head, k0, n);
-  join_heads(t, t.at.dv, t.a.heads + t.a.kv_heads + t.kv_head, k0, n);
+  join_heads(t, t.at.dk, false, k0, n);
+  join_heads(t, t.at.dv, true, k0, n);
 }
 
 template <class T>

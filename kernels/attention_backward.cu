@@ -140,6 +140,7 @@ void run_backward(const BackwardArgs& b, bool tensor_cores, cudaStream_t stream)
 
 void launch(Cuda, const AttnBwd& a, const Exec& ex) {
   check_order(a.order, a.qkv.dtype, "attn_bwd");
+  check(!a.kv, Code::unsupported, "[attn_bwd] chunks of sequences are not there on a GPU yet: unit.chunks 1, or --device cpu");
   BackwardArgs b{};
   b.qkv = a.qkv.data, b.out = a.out.data, b.dout = a.dout.data, b.dqkv = a.dqkv.data;
   b.sequences = a.sequences.as<Sequence>(), b.lse = a.lse.as<float>();

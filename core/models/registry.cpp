@@ -91,6 +91,7 @@ Param matrix_param(std::string name, int64_t rows, int64_t cols, ShardDim shard,
 
 Weight bias_weight(const Weight& linear) {
   Weight w = vector_weight(linear.name + ".bias", "", 0, Init::zeros);
+  w.backward = linear.backward;  // it is cut like the product's rows
   const Param pattern = w.params.front();
   w.params.clear();
   for (const Param& p : linear.params) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <vector>
 
+#include "core/base/mesh.h"
 #include "core/tensor/arena.h"
 #include "kernels/attention.h"
 
@@ -24,6 +25,7 @@ using LinearObserver = std::function<void(const WeightState& weight, const View&
 struct Ctx {
   const kn::Exec& exec;
   Arena& arena;
+  RankGroup tensor = {};  // with slices of the same layers (tensor parallel)
   // Backward: every range is one part (NUMERICS: one unit's rows); bf16 pairs restart every
   // `seq` rows; `parts_in_step` bounds the fixed-point range.
   std::vector<RowRange> parts = {};

@@ -79,17 +79,18 @@ Decoder::Decoder(const DecoderConfig& c, Parameters& p) : config_(c), dtype_(p.c
     }
     return m;
   };
+  const int64_t tp = p.sharding().size(Axis::tp);  // heads and widths are those of a rank
   for (int64_t l = 0; l < c.layers; ++l) {
     const std::string base = fmt::format("blocks.{}.", l);
     Block b;
     b.norm1 = norm(base + "norm1");
     b.norm2 = norm(base + "norm2");
-    b.attention = Attention{linear(base + "qkv"), linear(base + "output"), c.heads, c.kv_heads, c.head_dim};
+    b.attention = Attention{linear(base + "qkv"), linear(base + "output"), c.heads / tp, c.kv_heads / tp, c.head_dim};
     if (c.head_norms) b.attention.norms = {at(base + "q_norm"), at(base + "k_norm"), c.norm_eps};
     if (c.moe.in_layer(l))
       b.mlp = moe(base);
     else
-      b.mlp = Mlp{linear(base + "up"), linear(base + "down"), c.mlp, c.intermediate};
+      b.mlp = Mlp{linear(base + "up"), linear(base + "down"), c.mlp, c.intermediate / tp};
     blocks_.push_back(b);
   }
   final_norm_ = norm("final_norm");

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/nn/linear.h"
 
+#include "kernels/tree_sum.h"
+
 namespace llmctl {
 
 namespace {
@@ -20,22 +22,46 @@ void reduce_gradients(Ctx& ctx, const WeightState& w) {
 
 View forward_panels(Ctx& ctx, const WeightState& w, DType dtype) {
   if (w.panels) return w.panels;
-  const View p = room_for_panels(ctx, dtype, kn::panel_elements(dtype, w.spec.cols(), w.spec.padded_rows));
+  const View p = room_for_panels(ctx, dtype, kn::panel_elements(dtype, w.slice.cols, w.slice.row_count()));
   ctx.run(kn::PackPanels{.src = w.whole, .panels = p, .panels_t = {}});
   return p;
 }
 
 View backward_panels(Ctx& ctx, const WeightState& w, DType dtype) {
   if (w.panels_t) return w.panels_t;
-  const View p = room_for_panels(ctx, dtype, kn::panel_elements(dtype, w.spec.padded_rows, w.spec.cols()));
+  const View p = room_for_panels(ctx, dtype, kn::panel_elements(dtype, w.slice.row_count(), w.slice.cols));
   ctx.run(kn::PackPanels{.src = w.whole, .panels = {}, .panels_t = p});
   return p;
 }
 
+// Where the contraction is cut, a rank has the root of its subtree of leaves; the roots of all meet in
+// fp32 before anything is added or rounded (NUMERICS rules 3 and 4).
+void Linear::multiply(Ctx& ctx, const View& x, const View& panels, const kn::Leaves& leaves, bool cut, const View& added,
+                      const View& y, const View& residual) const {
+  kn::Gemm product{.x = x, .w = panels, .y = y, .n = y.cols(), .leaves = leaves, .bias = {}, .residual = {},
+                   .order = weight->spec.order};
+  if (!cut) {
+    product.bias = added;
+    product.residual = residual;
+    return ctx.run(product);
+  }
+  ArenaFrame frame(ctx.arena);
+  const int64_t ranks = ctx.tensor.size, m = y.rows(), n = y.cols();
+  const View roots = ctx.arena.take(DType::f32, {ranks, m, n});
+  product.y = View(roots.as<float>() + ctx.tensor.rank * m * n, DType::f32, {m, n});
+  ctx.run(product);
+  if (!ctx.exec.plan) {
+    std::vector<int64_t> offsets;
+    for (int64_t r = 0; r <= ranks; ++r) offsets.push_back(r * m * n * 4);
+    ctx.tensor.comm->all_gather({product.y.as<std::byte>(), static_cast<size_t>(product.y.bytes())},
+                                {roots.as<std::byte>(), static_cast<size_t>(roots.bytes())}, offsets, weight->spec.name);
+  }
+  ctx.run(kn::TreeSum{.roots = roots, .bias = added, .residual = residual, .y = y});
+}
+
 void Linear::forward(Ctx& ctx, const View& panels, const View& x, const View& y, const View& residual) const {
   if (ctx.observe) (*ctx.observe)(*weight, x);
-  ctx.run(kn::Gemm{.x = x, .w = panels, .y = y, .n = y.cols(), .leaves = weight->spec.forward,
-                   .bias = bias ? bias->rows : View{}, .residual = residual, .order = weight->spec.order});
+  multiply(ctx, x, panels, weight->slice.forward, weight->slice.cut_cols, bias ? bias->rows : View{}, y, residual);
 }
 
 void Linear::forward(Ctx& ctx, const View& x, const View& y, const View& residual) const {
@@ -54,8 +80,7 @@ void Linear::forward(Ctx& ctx, const View& x, const View& y, const View& residua
 void Linear::backward_input(Ctx& ctx, const View& dy, const View& dx, const View& residual) const {
   ArenaFrame frame(ctx.arena);
   const View panels = backward_panels(ctx, *weight, dy.dtype);
-  ctx.run(kn::Gemm{.x = dy, .w = panels, .y = dx, .n = dx.cols(), .leaves = weight->spec.backward,
-                   .bias = {}, .residual = residual, .order = weight->spec.order});
+  multiply(ctx, dy, panels, weight->slice.backward, weight->slice.cut_rows, {}, dx, residual);
 }
 
 void Linear::backward_weight(Ctx& ctx, const View& dy, const View& x) const {

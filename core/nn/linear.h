@@ -18,6 +18,9 @@ void reduce_gradients(Ctx& ctx, const WeightState& w);
 View forward_panels(Ctx& ctx, const WeightState& w, DType dtype);
 View backward_panels(Ctx& ctx, const WeightState& w, DType dtype);
 
+// Ranks that hold slices of a weight (tensor parallel) see the same rows: of one that is cut by rows each
+// makes its columns of y, of one that is cut by columns each takes its columns of x and all make the
+// same y; backward likewise.
 struct Linear {
   WeightState* weight = nullptr;
   WeightState* bias = nullptr;  // or none
@@ -32,6 +35,10 @@ struct Linear {
   void backward_weight(Ctx& ctx, const View& dy, const View& x) const;
   // The gradients of one part, whose sequences have `seq` rows.
   void backward_weight(Ctx& ctx, const View& dy, const View& x, int64_t seq) const;
+
+ private:
+  void multiply(Ctx& ctx, const View& x, const View& panels, const kn::Leaves& leaves, bool cut, const View& added,
+                const View& y, const View& residual) const;
 };
 
 }  // namespace llmctl

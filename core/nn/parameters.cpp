@@ -27,13 +27,18 @@ int64_t WeightState::first_row(size_t param) const {
   return begin;
 }
 
-View WeightState::slice(const View& from, const RowRange& r) const {
+View WeightState::rows_in(const View& from, const RowRange& r) const {
   if (spec.role != Role::vector) return rows_of(from, r.begin, r.count);
   return reshaped(rows_of(reshaped(from, {from.size(), 1}), r.begin, r.count), {1, r.count});
 }
 
+View WeightState::shape_of(size_t param) const {
+  const Param& p = spec.params[param];
+  return spec.role == Role::vector ? View(nullptr, DType::f32, {1, p.rows}) : View(nullptr, DType::f32, {p.rows, p.cols});
+}
+
 View WeightState::param_rows(const View& all_rows, size_t param) const {
-  return slice(all_rows, {first_row(param), spec.params[param].rows});
+  return rows_in(all_rows, {first_row(param), spec.params[param].rows});
 }
 
 RowRange WeightState::rows_within(size_t param, const RowRange& range) const {
@@ -46,19 +51,24 @@ int64_t WeightState::rows_before(int64_t row, size_t param) const {
 }
 
 View WeightState::kept(const View& own_rows, size_t param, const RowRange& r) const {
-  return slice(own_rows, {r.count == 0 ? 0 : first_row(param) + r.begin - own.begin, r.count});
+  return rows_in(own_rows, {r.count == 0 ? 0 : first_row(param) + r.begin - own.begin, r.count});
 }
 
 Parameters::Parameters(Table table, DType compute, Purpose purpose, kn::Device device, const TrainingMemory& training)
     : compute_(compute), purpose_(purpose), training_(training), arena_("weights", device) {
   const Sharding& s = training_.sharding;
   check(!s.shared() || training_.grad == GradKind::fixed, Code::bug, "[parameters] only fixed-point gradients add up over ranks");
-  const auto borders = cut_rows(table, s.ranks, training_.update == Update::muon);
+  check(!s.cut() || s.stage < 2, Code::unsupported, "[train] parallel.zero ", s.stage,
+        " with tp, pp or ep is not written yet: want 0 or 1");
+  const Slicing slicing(table, s);
+  const auto borders = cut_rows(table, s, training_.update == Update::muon);
+  const Table whole = s.cut() ? table : Table();
   for (size_t i = 0; i < table.size(); ++i) {
     WeightState w;
     w.spec = std::move(table[i]);
     w.muon = training_.update == Update::muon && w.spec.hidden();
     if (w.spec.padded_rows == 0) w.spec.padded_rows = w.spec.rows();
+    w.slice = slicing.slice(w.spec, s.rank);
     w.borders = borders[i];
     w.bundle = bundle_of(w.spec.name);
     const auto r = static_cast<size_t>(s.rank);
@@ -71,6 +81,7 @@ Parameters::Parameters(Table table, DType compute, Purpose purpose, kn::Device d
   for (WeightState& w : weights_)
     if (w.bundle == kHeadBundle) w.bundle = blocks + 1;
   if (s.gradients()) store_ = std::make_unique<BundleStore>(s);
+  if (s.cut()) exchange_ = std::make_unique<SliceExchange>(whole, s, compute_, weights_);
   place();
 }
 
@@ -87,14 +98,15 @@ void Parameters::place() {
   if (training) overflows_ = arena_.take(DType::i32, {static_cast<int64_t>(weights_.size())});
   int64_t largest = 0, flag = 0;
   for (WeightState& w : weights_) {
-    const int64_t rows = w.spec.padded_rows, cols = w.spec.cols();
+    const int64_t rows = w.slice.row_count(), cols = w.slice.cols;
     auto take = [&](DType dtype, int64_t n) {
       return w.spec.role == Role::vector ? arena_.take(dtype, {n}) : arena_.take(dtype, {n, cols});
     };
     if (training) {
-      w.master = take(DType::f32, w.own.count);
-      w.m = take(DType::f32, w.own.count);
-      if (!w.muon) w.v = take(DType::f32, w.own.count);
+      auto own = [&] { return w.spec.role == Role::vector ? arena_.take(DType::f32, {w.own.count}) : arena_.take(DType::f32, {w.own.count, w.spec.cols()}); };
+      w.master = own();
+      w.m = own();
+      if (!w.muon) w.v = own();
       w.overflow = View(overflows_.as<int32_t>() + flag++, DType::i32, {1});
     }
     w.whole = w.master;
@@ -102,8 +114,9 @@ void Parameters::place() {
     const bool comes = training_.sharding.weights() && w.spec.role != Role::vector;  // place_whole_rows
     if (comes) w.mine = take(compute_, w.own.count);
     if (w.spec.role != Role::linear && !comes) w.rows = is_master ? w.master : take(compute_, rows);
-    if (w.spec.role == Role::linear && sharded && !comes) largest = std::max(largest, rows * cols * size_of(compute_));
+    if (w.spec.role == Role::linear && sharded && !comes && !exchange_) largest = std::max(largest, rows * cols * size_of(compute_));
     w.panels = {};
+    if (rows == 0) continue;
     if (!w.spec.multiplies() || (training && training_.panels == Panels::packed_on_use)) continue;
     if (w.bits)
       w.quant_panels = arena_.bytes(kn::quant_panel_bytes(w.bits, rows, cols, w.group));
@@ -111,8 +124,14 @@ void Parameters::place() {
       w.panels = arena_.take(compute_, {kn::panel_elements(compute_, cols, rows)});
     if (training) w.panels_t = arena_.take(compute_, {kn::panel_elements(compute_, rows, cols)});
   }
-  if (training) training_.sharding.gradients() ? place_bundles() : place_gradients();
-  if (sharded) gathered_ = arena_.bytes(largest);
+  if (training && exchange_)
+    place_slice_gradients();
+  else if (training)
+    training_.sharding.gradients() ? place_bundles() : place_gradients();
+  if (exchange_)
+    passing_ = arena_.bytes(exchange_->bytes());
+  else if (sharded)
+    gathered_ = arena_.bytes(largest);
 }
 
 // One after another in the table's order, so that what a rank owns of them is one run.
@@ -141,6 +160,17 @@ void Parameters::place_gradients() {
   for (const WeightState& w : weights_)
     for (size_t r = 0; r < owned_.size(); ++r)
       if (w.borders[r] > 0) owned_[r] = w.grad.as<int64_t>() - begin + w.borders[r] * w.spec.cols();
+}
+
+// What backward adds to is a slice; sums are of the rows that are kept.
+void Parameters::place_slice_gradients() {
+  for (WeightState& w : weights_) {
+    auto take = [&](int64_t rows, int64_t cols) {
+      return w.spec.role == Role::vector ? arena_.take(DType::i64, {rows}) : arena_.take(DType::i64, {rows, cols});
+    };
+    w.grad = take(w.slice.row_count(), w.slice.cols);
+    w.sum = take(w.own.count, w.spec.cols());
+  }
 }
 
 // Gradients lie in one bucket, a bundle at a time, and what this rank owns of their sums beside it.
@@ -202,7 +232,8 @@ void Parameters::clear_gradients(const kn::Exec& exec) {
   if (store_) kn::run(kn::Clear{.x = bucket_}, exec);
   for (WeightState& w : weights_) {
     const bool stored = w.spec.multiplies() && w.chain;  // before anything is added
-    if (!stored) kn::run(kn::Clear{.x = store_ ? w.sum : w.grad}, exec);
+    if (!stored && !store_) kn::run(kn::Clear{.x = w.grad}, exec);
+    if (store_ || exchange_) kn::run(kn::Clear{.x = w.sum}, exec);
   }
   kn::run(kn::Clear{.x = overflows_}, exec);
 }
@@ -211,7 +242,7 @@ int64_t Parameters::packed_bytes() const {
   int64_t most = 0;
   for (const WeightState& w : weights_) {
     if (w.panels || !w.master || !w.spec.hidden()) continue;
-    const int64_t rows = w.spec.padded_rows, cols = w.spec.cols();
+    const int64_t rows = w.slice.row_count(), cols = w.slice.cols;
     most = std::max({most, kn::panel_elements(compute_, cols, rows), kn::panel_elements(compute_, rows, cols)});
   }
   return most * size_of(compute_);
@@ -242,6 +273,10 @@ void Parameters::set_compute(const kn::Exec& exec, WeightState& w, const View& s
 }
 
 void Parameters::refresh(const kn::Exec& exec) {
+  if (exchange_) {
+    if (exec.plan) return;
+    return exchange_->spread_weights(weights_, passing_, exec, [&](WeightState& w, const View& slice) { set_compute(exec, w, slice); });
+  }
   if (store_) store_->forget();
   for (WeightState& w : weights_)
     if (w.mine)
@@ -270,6 +305,7 @@ void Parameters::gather(const kn::Exec& exec, WeightState& w) {
 void Parameters::reduce_gradients(const kn::Exec& exec, int64_t step) {
   const Sharding& s = training_.sharding;
   if (!s.shared() || store_ || exec.plan) return;
+  if (exchange_) return exchange_->sum_gradients(weights_, passing_, exec, CommLabel("gradients", step));
   if (s.states())
     s.comm->reduce_scatter(gradients_, owned_, CommLabel("gradients", step));
   else

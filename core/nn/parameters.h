@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/nn/bundle_store.h"
+#include "core/nn/slice_exchange.h"
 #include "core/tensor/arena.h"
 #include "core/tensor/table.h"
 #include "kernels/gemm.h"
@@ -21,6 +22,7 @@ namespace llmctl {
 
 struct WeightState {
   Weight spec;
+  Slice slice;             // what of it is computed with here: rows, panels and grad are of this
   View rows;               // (padded_rows, cols) of a table, (n) of a vector: compute dtype, or the master
   View panels, panels_t;   // forward and backward GEMM panels: multiplies(), or none (core/nn/linear.h)
   int bits = 0;            // 8 or 4: quant_panels stand in for panels
@@ -41,7 +43,9 @@ struct WeightState {
   // table, whose head's sum others join, the first half of grad's memory (core/nn/head.h).
   View chain;
   View overflow;            // i32 (1): set when a gradient is not finite or too large
-  // One parameter's slice of a whole: (rows, cols), or (1, n) for a vector.
+  // The shape of a parameter, without memory: (rows, cols), or (1, n) for a vector.
+  View shape_of(size_t param) const;
+  // One parameter's slice of a whole of that shape.
   View param_rows(const View& all_rows, size_t param) const;
   // The rows of a parameter that are kept here (maybe none), and these of master, m, v or sum.
   RowRange kept_rows(size_t param) const { return rows_within(param, own); }
@@ -53,7 +57,7 @@ struct WeightState {
   int64_t rows_before(int64_t row, size_t param) const;
 
  private:
-  View slice(const View& from, const RowRange& rows) const;
+  View rows_in(const View& from, const RowRange& rows) const;
   int64_t first_row(size_t param) const;
 };
 
@@ -115,6 +119,7 @@ class Parameters {
  private:
   void place();
   void place_gradients();
+  void place_slice_gradients();
   void place_bundles();
   void place_whole_rows(std::vector<Bundle>& bundles);
   void gather(const kn::Exec& exec, WeightState& w);
@@ -128,6 +133,8 @@ class Parameters {
   std::span<int64_t> gradients_;    // all of grad, one after another, where ranks sum them
   std::vector<int64_t> owned_;      // its borders by rank
   View bucket_;                     // i64: the gradients of a bundle, where they pass to their owners
+  std::unique_ptr<SliceExchange> exchange_;  // where ranks compute with slices
+  View passing_;                             // u8: its memory
   std::unique_ptr<BundleStore> store_;
 };
 

@@ -94,7 +94,8 @@ struct NumericsConfig {
 
 struct ParallelConfig {
   int64_t units_per_pass = 1, sequences_per_pass = 0, zero = 1;
-  std::string recompute = "norms";
+  int64_t tp = 1, pp = 1, cp = 1, ep = 1, virtual_stages = 1;
+  std::string recompute = "norms", schedule = "1f1b";
   template <class V>
   void fields(V& v) {
     v("units_per_pass", units_per_pass, "units whose activations are alive at once").range(1, 1 << 20);
@@ -104,6 +105,12 @@ struct ParallelConfig {
         .range(0, 3);
     v("recompute", recompute, "computed again in the backward pass: outputs of norms; pointwise: and of activations; whole blocks")
         .choices({"none", "norms", "pointwise", "block"});
+    v("tp", tp, "ranks that share out each layer's matrices (tensor parallel)").range(1, 1 << 10);
+    v("pp", pp, "ranks that share out the layers (pipeline parallel)").range(1, 1 << 10);
+    v("cp", cp, "ranks that share out each sequence (context parallel)").range(1, 1 << 10);
+    v("ep", ep, "ranks that share out the experts (expert parallel)").range(1, 1 << 10);
+    v("schedule", schedule, "order of the pipeline's passes").choices({"1f1b", "gpipe", "interleaved", "zero_bubble"});
+    v("virtual_stages", virtual_stages, "interleaved: runs of layers at each rank").range(1, 1 << 10);
   }
 };
 

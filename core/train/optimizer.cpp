@@ -44,7 +44,7 @@ Optimizer::Optimizer(Parameters& parameters, const Table& whole, Arena& arena, b
     }
   each_param(parameters, [&](WeightState& w, const Param&, size_t i) {
     ++count;
-    largest = std::max(largest, tiles_of(w.param_rows(w.grad, i)));
+    largest = std::max(largest, tiles_of(w.shape_of(i)));
   });
   norms_ = arena.take(DType::i64, {tiles});  // f64 by size
   tile_digests_ = arena.take(DType::i64, {largest, 4});

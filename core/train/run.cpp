@@ -80,7 +80,8 @@ class Run {
         exec_(exec),
         log_(log),
         comm_(in.comm ? *in.comm : *alone_),
-        trainer_(in.config, in.spec, exec, sharding_of(comm_, in.config)) {}
+        mesh_(comm_, mesh_of(in.config, comm_.size())),
+        trainer_(in.config, in.spec, exec, sharding_of(in.config, mesh_)) {}
 
   RunResult go() {
     prepare();
@@ -256,6 +257,7 @@ class Run {
   Log& log_;
   const std::unique_ptr<Comm> alone_ = solo_comm();
   Comm& comm_;
+  Mesh mesh_;
   Trainer trainer_;
   RunResult result_;
   int64_t first_ = 0, tokens_ = 0, trained_ = 0;
@@ -268,8 +270,25 @@ class Run {
 
 }  // namespace
 
-Sharding sharding_of(Comm& comm, const TrainConfig& config) {
-  return {comm.rank(), comm.size(), static_cast<int>(config.parallel.zero), &comm};
+MeshShape mesh_of(const TrainConfig& config, int ranks) {
+  const ParallelConfig& p = config.parallel;
+  MeshShape s{.pp = static_cast<int>(p.pp), .cp = static_cast<int>(p.cp), .tp = static_cast<int>(p.tp), .ep = static_cast<int>(p.ep)};
+  const int64_t others = p.tp * p.pp * p.cp * p.ep;
+  check(ranks % others == 0, Code::input, "[train] ", ranks, " ranks do not divide into ", s.text(), " (parallel.{tp,pp,cp,ep}): want a multiple of ",
+        others);
+  s.dp = static_cast<int>(ranks / others);
+  return s;
+}
+
+Sharding sharding_of(const TrainConfig& config, int rank, int ranks) {
+  return {rank, ranks, static_cast<int>(config.parallel.zero), nullptr, mesh_of(config, ranks)};
+}
+
+Sharding sharding_of(const TrainConfig& config, const Mesh& mesh) {
+  Sharding s = sharding_of(config, mesh.world().rank(), mesh.world().size());
+  s.comm = &mesh.world();
+  s.mesh = &mesh;
+  return s;
 }
 
 RunResult train_run(const RunInputs& inputs, const kn::Exec& exec, Log& log) { return Run(inputs, exec, log).go(); }
@@ -279,7 +298,8 @@ double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t
   Scorer scorer(model, max_tokens, exec);
   std::vector<double> sums(static_cast<size_t>(units), 0.0);
   int64_t count = 0;
-  const int64_t rank = comm ? comm->rank() : 0, ranks = comm ? comm->size() : 1;
+  const Sharding& sharding = model.parameters().sharding();
+  const int64_t rank = comm ? sharding.replica() : 0, ranks = comm ? sharding.replicas() : 1;
   const auto score = [&](int64_t u, bool counts) {
     Batch b;
     source.read(0, u, b);
@@ -297,7 +317,7 @@ double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t
   // Ranks whose weights come from one another run as many passes as the first: the last of some is for
   // the others alone.
   for (int64_t u = 0; u < units; u += ranks)
-    if (const bool own = u + rank < units; own || model.parameters().store()) score(own ? u + rank : u, own);
+    if (const bool own = u + rank < units; own || model.parameters().store()) score(own ? u + rank : u, own && sharding.speaks());
   if (comm) {
     add_bits(*comm, sums, "validation");  // each unit's sum is one rank's
     count = all_reduce_one(*comm, count, CommOp::sum, "validation");

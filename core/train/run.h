@@ -44,8 +44,12 @@ struct RunResult {
   fs::path checkpoint;
 };
 
-// How the ranks of a run share its state (parallel.zero).
-Sharding sharding_of(Comm& comm, const TrainConfig& config);
+// The axes of so many ranks (parallel.{tp,pp,cp,ep}; dp is what they leave). Error{input} when they do not
+// divide.
+MeshShape mesh_of(const TrainConfig& config, int ranks);
+// How the ranks of a run share its work and its state (parallel.zero): for a plan, and with their groups.
+Sharding sharding_of(const TrainConfig& config, int rank, int ranks);
+Sharding sharding_of(const TrainConfig& config, const Mesh& mesh);
 
 // Trains to config.schedule.steps. A SIGINT or SIGTERM at any rank saves a checkpoint after the current
 // step and sets `interrupted`. Error{usage} when the folder holds a run and neither resume nor overwrite

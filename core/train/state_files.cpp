@@ -108,7 +108,7 @@ void StateFiles::read(Parameters& parameters, const kn::Exec& exec) const {
     for (size_t i = 0; i < w.spec.params.size(); ++i)
       for (const StateKind& kind : kinds_of(w)) {
         const View to = w.kept(w.*kind.view, i);
-        const View whole = w.param_rows(w.grad, i);  // for its shape
+        const View whole = w.shape_of(i);
         fill_through_host(exec, to, [&](const View& host) {
           copy(w.spec.params[i].name + kind.suffix, whole.cols(), whole.rows(), rows_in_file(w, w.kept_rows(i)), host.as<float>());
         });

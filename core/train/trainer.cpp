@@ -38,6 +38,29 @@ void check_experts(const TrainConfig& config) {
         " do not divide into moe.units_per_part ", part);
 }
 
+// NUMERICS rule 3: tensor-parallel ranks hold whole leaves, all of them full.
+void check_leaves(const char* what, int64_t width, int leaves, int tp) {
+  int least = tp;  // leaves that would do: a power of two
+  while (leaves > least) least *= 2;
+  check(leaves % tp == 0 && width % (32 * leaves) == 0, Code::input, "[train] parallel.tp ", tp, " does not divide ", what, " ", width, " in ",
+        leaves, " leaves: tp must divide the leaves and 32 times these the width; llmctl.leaves ", least,
+        width % (32 * least) == 0 ? " would do" : " would, but not with this width");
+}
+
+void check_layout(const DecoderConfig& c, const Sharding& s) {
+  for (const Axis axis : {Axis::pp, Axis::cp, Axis::ep})
+    check(s.size(axis) == 1, Code::unsupported, "[train] parallel.", name_of(axis), " ", s.size(axis), ": not written yet");
+  const int tp = s.size(Axis::tp);
+  if (tp == 1) return;
+  check(c.moe.experts == 0 && !c.head_norms, Code::unsupported, "[train] parallel.tp ", tp,
+        c.head_norms ? ": not written yet for norms of heads (Qwen3)" : ": not written yet for experts");
+  check(c.heads % tp == 0 && c.kv_heads % tp == 0, Code::input, "[train] parallel.tp ", tp, " does not divide ", c.heads, " heads and ",
+        c.kv_heads, " key-value heads");
+  check_leaves("the attention's width", c.attention_width(), c.leaves_attention, tp);
+  check_leaves("the keys' width", c.kv_width(), c.leaves_attention, tp);
+  check_leaves("the MLP's width", c.intermediate, c.leaves_mlp, tp);
+}
+
 }  // namespace
 
 GradKind Trainer::grad_kind() const {
@@ -54,8 +77,8 @@ TrainingMemory Trainer::memory() const {
 
 // Parts of experts' gradients are whole at one rank.
 RowRange Trainer::own_units() const {
-  const std::vector<int64_t> borders = even_offsets(config_.batch.units, sharding_.ranks, part_units_);
-  const auto r = static_cast<size_t>(sharding_.rank);
+  const std::vector<int64_t> borders = even_offsets(config_.batch.units, sharding_.replicas(), part_units_);
+  const auto r = static_cast<size_t>(sharding_.replica());
   return {borders[r], borders[r + 1] - borders[r]};
 }
 
@@ -67,11 +90,12 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
       batch_arena_(Arena::staged("batch", exec.device)),
       step_arena_("activations", exec.device),
       optimizer_arena_("optimizer scratch", exec.device) {
-  check(sharding.ranks <= config.batch.units / part_units_, Code::input, "[train] ", sharding.ranks, " ranks for the ",
+  check(sharding.replicas() <= config.batch.units / part_units_, Code::input, "[train] ", sharding.replicas(), " ranks for the ",
         config.batch.units, " units of a step (batch.units)", part_units_ > 1 ? " in parts of moe.units_per_part" : "",
         ": a rank computes whole ones, at least one");
   check(!sharding.shared() || exec.device.kind == kn::DeviceKind::cpu, Code::unsupported,
         "[train] ranks on GPUs want NCCL, which is not there yet: --device cpu, or one rank");
+  check_layout(spec.config, sharding);
   check(!sharding.shared() || config.numerics.accumulate == "fixed", Code::input,
         "[train] numerics.accumulate f32 is bound to the order of one rank: ", sharding.ranks, " ranks want fixed");
   check(config.parallel.sequences_per_pass == 0 || (grad_kind() == GradKind::one_part &&
@@ -149,6 +173,7 @@ void Trainer::pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec&
   ctx.parts_in_step = config_.batch.units;
   ctx.part_tokens = unit_tokens();
   ctx.store = model_->parameters().store();
+  ctx.tensor = sharding_.along(Axis::tp);
   ctx.panels = step_arena_.bytes(model_->parameters().packed_bytes());
   const int64_t pieces = builder_->pieces();
   if (!exec.plan) builder_->send(exec);
@@ -256,7 +281,10 @@ void Trainer::join(const RowRange& units, StepResult& result, std::vector<UnitLo
   Comm& comm = *sharding_.comm;
   const CommLabel label("losses", result.step);
   std::vector<UnitLoss> all(static_cast<size_t>(config_.batch.units));
-  std::copy(losses.begin(), losses.end(), all.begin() + units.begin);
+  if (sharding_.speaks())
+    std::copy(losses.begin(), losses.end(), all.begin() + units.begin);
+  else
+    result = {.step = result.step};
   add_bits(comm, std::span(&all.front().loss, all.size() * sizeof(UnitLoss) / sizeof(double)), label);
   losses = std::move(all);
   add_digests(comm, std::span(&result.batch, 1), label);

@@ -66,7 +66,7 @@ class Trainer {
   RowRange own_units() const;
   int64_t most_units() const {  // of a rank
     const int64_t parts = config_.batch.units / part_units_;
-    return (parts + sharding_.ranks - 1) / sharding_.ranks * part_units_;
+    return (parts + sharding_.replicas() - 1) / sharding_.replicas() * part_units_;
   }
   int64_t units_per_pass() const { return std::min(config_.parallel.units_per_pass, most_units()); }
   GradKind grad_kind() const;

@@ -143,10 +143,28 @@ inline std::vector<float> contract_row(const HeadShape& h, const Kind& kind, con
   return o;
 }
 
-// dqkv of a document of n rows from row `first` on, in the very order of attention.h.
+// Of C chunks: 0, C-1, 1, C-2, ... (NUMERICS rule 11).
+inline std::vector<size_t> zigzag(size_t chunks) {
+  std::vector<size_t> order;
+  for (size_t i = 0; i < chunks; ++i) order.push_back(i % 2 == 0 ? i / 2 : chunks - 1 - i / 2);
+  return order;
+}
+
+// Neighbours join, then neighbours of these.
+inline std::vector<float> joined(std::vector<std::vector<float>> terms) {
+  for (size_t width = 1; width < terms.size(); width *= 2)
+    for (size_t a = 0; a + width < terms.size(); a += 2 * width)
+      for (size_t i = 0; i < terms[a].size(); ++i) terms[a][i] += terms[a + width][i];
+  return terms[0];
+}
+
+// dqkv of a document of n rows from row `first` on, in the very order of attention.h; its queries in chunks
+// that end before each of chunk_ends (ascending; the last is n).
 inline std::vector<float> contract_gradients(const HeadShape& h, const Kind& kind, const Buffer& qkv,
                                              const Buffer& out, const Buffer& lse, const Buffer& dout,
-                                             int64_t first, int64_t n, float scale) {
+                                             int64_t first, int64_t n, float scale,
+                                             const std::vector<int64_t>& chunk_ends) {
+  const size_t chunks = chunk_ends.size();
   const bool bf16 = kind.dtype == DType::bf16;
   auto size = [](int64_t x) { return static_cast<size_t>(x); };
   auto rounded = [&](float x) { return bf16 ? test_widen(test_narrow(x)) : x; };
@@ -155,7 +173,7 @@ inline std::vector<float> contract_gradients(const HeadShape& h, const Kind& kin
   };
   std::vector<float> grad(size(n * h.total() * h.dim));
   for (int64_t kv = 0; kv < h.kv_heads; ++kv) {
-    std::vector<std::vector<float>> dk, dv;
+    std::vector<std::vector<std::vector<float>>> dk(chunks), dv(chunks);  // [chunk][head]
     for (int64_t head = kv * h.group(); head < (kv + 1) * h.group(); ++head) {
       const int64_t k = h.heads + kv, v = k + h.kv_heads;
       auto g = [&](int64_t t, int64_t i) {
@@ -181,25 +199,28 @@ inline std::vector<float> contract_gradients(const HeadShape& h, const Kind& kin
           grad[size((q * h.total() + head) * h.dim + i)] = contract_chain(
               kind, n, [&](int64_t j) { return ds[size(q * n + j)]; }, [&](int64_t j) { return x(j, k, i); });
       }
-      auto over_queries = [&](const std::vector<float>& weights, auto&& value) {
+      auto over_queries = [&](const std::vector<float>& weights, auto&& value, int64_t begin, int64_t end) {
         std::vector<float> sums(size(n * h.dim));
         for (int64_t j = 0; j < n; ++j)
           for (int64_t i = 0; i < h.dim; ++i)
             sums[size(j * h.dim + i)] = contract_chain(
-                kind, n, [&](int64_t q) { return weights[size(q * n + j)]; },
-                [&](int64_t q) { return value(q, i); });
+                kind, end - begin, [&](int64_t q) { return weights[size((begin + q) * n + j)]; },
+                [&](int64_t q) { return value(begin + q, i); });
         return sums;
       };
-      dk.push_back(over_queries(ds, [&](int64_t q, int64_t i) { return x(q, head, i); }));
-      dv.push_back(over_queries(p, g));
+      for (size_t c = 0; c < chunks; ++c) {
+        const int64_t begin = c == 0 ? 0 : chunk_ends[c - 1], end = chunk_ends[c];
+        dk[c].push_back(over_queries(ds, [&](int64_t q, int64_t i) { return x(q, head, i); }, begin, end));
+        dv[c].push_back(over_queries(p, g, begin, end));
+      }
     }
-    auto join = [&](std::vector<std::vector<float>>& heads, int64_t which) {
-      for (size_t width = 1; width < heads.size(); width *= 2)
-        for (size_t a = 0; a + width < heads.size(); a += 2 * width)
-          for (size_t i = 0; i < heads[a].size(); ++i) heads[a][i] += heads[a + width][i];
+    auto join = [&](const std::vector<std::vector<std::vector<float>>>& sums, int64_t which) {
+      std::vector<std::vector<float>> terms;
+      for (const size_t c : zigzag(chunks)) terms.push_back(joined(sums[c]));
+      const std::vector<float> all = joined(terms);
       for (int64_t j = 0; j < n; ++j)
         for (int64_t i = 0; i < h.dim; ++i)
-          grad[size((j * h.total() + which) * h.dim + i)] = heads[0][size(j * h.dim + i)];
+          grad[size((j * h.total() + which) * h.dim + i)] = all[size(j * h.dim + i)];
     };
     join(dk, h.heads + kv);
     join(dv, h.heads + h.kv_heads + kv);

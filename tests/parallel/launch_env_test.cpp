@@ -5,7 +5,7 @@
 #include <map>
 
 #include "../scratch.h"
-#include "parallel/mesh.h"
+#include "core/base/mesh.h"
 #include "parallel/thread_world.h"
 #include "parallel/world.h"
 

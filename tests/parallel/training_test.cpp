@@ -15,6 +15,13 @@ namespace {
 struct Layout {
   int ranks = 1;
   int64_t zero = 0;
+  int64_t tp = 1, pp = 1;
+  const char* schedule = "1f1b";
+  int64_t virtual_stages = 1;
+  std::string text() const {
+    return std::to_string(ranks) + " ranks, zero " + std::to_string(zero) + ", tp " + std::to_string(tp) + ", pp " +
+           std::to_string(pp) + " " + schedule + " " + std::to_string(virtual_stages);
+  }
 };
 
 std::string line_of(const StepResult& r) {
@@ -34,13 +41,17 @@ using Trace = std::vector<std::string>;
 Trace train(const Json& hf, TrainConfig config, const Layout& layout, int64_t from, int64_t to,
             const fs::path& folder = {}, bool save = false) {
   config.parallel.zero = layout.zero;
+  config.parallel.tp = layout.tp;
+  config.parallel.pp = layout.pp;
+  config.parallel.schedule = layout.schedule;
+  config.parallel.virtual_stages = layout.virtual_stages;
   std::mutex mutex;
   std::vector<Trace> traces;
   const auto rank_main = [&](Comm& comm) {
     test::Machine machine(1);
     const test::CountedTokens source(config.unit.sequences, config.unit.seq_len, 131);
-    Trainer trainer(config, test::tiny_spec(hf, config), machine.exec,
-                    {comm.rank(), comm.size(), static_cast<int>(layout.zero), &comm});
+    const Mesh mesh(comm, mesh_of(config, comm.size()));
+    Trainer trainer(config, test::tiny_spec(hf, config), machine.exec, sharding_of(config, mesh));
     trainer.allocate();
     if (from > 0)
       load_checkpoint(folder / "checkpoints" / ("step-" + std::to_string(from)), trainer.model(), machine.exec);
@@ -65,7 +76,33 @@ Json wide(Json hf) {  // several tiles of rows, so that owners share tensors
   return hf;
 }
 
+// The same with heads and widths that divide into four leaves of 32.
+Json divisible(Json hf) {
+  hf = wide(hf);
+  if (hf.contains("hidden_size")) {
+    hf["num_attention_heads"] = 8, hf["num_key_value_heads"] = 4;
+    hf["intermediate_size"] = 384;
+  }
+  if (hf.contains("n_embd")) hf["n_embd"] = 128, hf["n_head"] = 4;
+  return hf;
+}
+
 }  // namespace
+
+TEST_CASE("digests are those of one rank on any number of tensor-parallel ranks", "[train][tp]") {
+  for (const char* compute : {"bf16", "f32"})
+    for (const Json& hf : {divisible(test::tiny_llama(4)), divisible(test::tiny_gpt2(4))})
+      for (const char* optimizer : {"adamw", "muon"}) {
+        TrainConfig config = test::tiny_config(compute);
+        config.optimizer.name = optimizer;
+        INFO(compute << " " << hf["architectures"].dump() << " " << optimizer);
+        const Trace reference = train(hf, config, {}, 0, 4);
+        for (const Layout& layout : {Layout{2, 0, 2}, Layout{4, 0, 4}, Layout{4, 1, 2}, Layout{6, 0, 2}}) {
+          INFO(layout.text());
+          CHECK(train(hf, config, layout, 0, 4) == reference);
+        }
+      }
+}
 
 TEST_CASE("digests are those of one rank on any number of data-parallel ranks", "[train]") {
   for (const char* compute : {"bf16", "f32"})

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "parallel/mesh.h"
+#include "core/base/mesh.h"
 
 namespace llmctl {
 

@@ -27,6 +27,12 @@ struct MeshShape {
 std::array<int, kAxes> coordinates(const MeshShape& shape, int rank);
 int rank_at(const MeshShape& shape, const std::array<int, kAxes>& at);
 
+// Ranks along one axis; without a communicator in a plan, or where they are one.
+struct RankGroup {
+  Comm* comm = nullptr;
+  int size = 1, rank = 0;
+};
+
 class Mesh {
  public:
   // Collective: makes a group for each axis, in their order. `world` must outlive the mesh. Error{input}

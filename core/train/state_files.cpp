@@ -8,6 +8,7 @@
 #include <span>
 
 #include "core/base/json.h"
+#include "core/io/tensor_store.h"
 #include "core/models/model.h"
 
 namespace llmctl {
@@ -77,13 +78,18 @@ StateFiles::StateFiles(const fs::path& folder) : folder_(folder) {
     if (const auto at = file.metadata().find("first_row"); at != file.metadata().end())
       first = parse_json(at->second, file.path().string() + ": first_row");
     check(first.is_object(), Code::input, "[checkpoint] ", file.path().string(), ": first_row is not an object");
+    std::byte *begin = nullptr, *end = nullptr;
     for (const auto& [name, view] : file.tensors()) {
+      auto* data = static_cast<std::byte*>(view.data);
+      begin = begin ? std::min(begin, data) : data;
+      end = std::max(end, data + view.bytes());
       const Json row = first.value(name, Json(0));
       check(row.is_number_unsigned() || row == 0, Code::input, "[checkpoint] ", file.path().string(), ": first_row of ",
             name, " is ", row.dump());
       check(view.dtype == DType::f32, Code::input, "[checkpoint] ", file.path().string(), ": ", name, " is not f32");
       runs_[name].push_back({row.get<int64_t>(), view});
     }
+    mapped_.push_back(View(begin, DType::u8, {end - begin}));
   }
   for (auto& [name, runs] : runs_)
     std::sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) { return a.first_row < b.first_row; });
@@ -121,6 +127,7 @@ void StateFiles::read(Parameters& parameters, const kn::Exec& exec) const {
 }
 
 View StateFiles::master(const Param& p, std::vector<float>& memory) const {
+  for (const View& file : mapped_) release_pages(file);  // or a whole state would be resident at the end
   const std::string name = p.name + ".master";
   const auto found = runs_.find(name);
   check(found != runs_.end(), Code::input, "[checkpoint] ", folder_.string(), ": no tensor named ", name);

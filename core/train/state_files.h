@@ -28,7 +28,8 @@ class StateFiles {
   explicit StateFiles(const fs::path& folder);
   // Fills what this rank keeps. Error{input} when the state is of another model, or has holes.
   void read(Parameters& parameters, const kn::Exec& exec) const;
-  // A parameter's whole master (rows, cols), in `memory` when it is in pieces. Error{input}.
+  // A parameter's whole master (rows, cols), in `memory` when it is in pieces. Error{input}. What earlier calls have
+  // touched of the files no longer counts as this process's memory; views of it stay valid.
   View master(const Param& p, std::vector<float>& memory) const;
 
  private:
@@ -41,6 +42,7 @@ class StateFiles {
   fs::path folder_;
   std::vector<SafeTensors> files_;
   std::map<std::string, std::vector<Run>> runs_;  // by tensor, in the order of rows
+  std::vector<View> mapped_;                      // all tensors of each file
 };
 
 }  // namespace llmctl

@@ -39,6 +39,8 @@ Ctx Scorer::context(const kn::Exec& exec) {
   Ctx ctx{.exec = exec, .arena = scratch_};
   ctx.tensor = model_.parameters().sharding().along(Axis::tp);
   ctx.pipeline = model_.parameters().sharding().along(Axis::pp);
+  ctx.experts = model_.parameters().sharding().along(Axis::ep);
+  ctx.expert_load = &expert_load_;
   if (!exec.plan) ctx.store = model_.parameters().store();
   return ctx;
 }

@@ -286,7 +286,7 @@ MeshShape mesh_of(const TrainConfig& config, int ranks) {
 
 Sharding sharding_of(const TrainConfig& config, int rank, int ranks) {
   return {rank, ranks, static_cast<int>(config.parallel.zero), nullptr, mesh_of(config, ranks), nullptr,
-          static_cast<int>(config.parallel.virtual_stages)};
+          static_cast<int>(config.parallel.virtual_stages), config.parallel.expert_capacity};
 }
 
 Sharding sharding_of(const TrainConfig& config, const Mesh& mesh) {
@@ -320,11 +320,12 @@ double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t
       if (counts && b.targets[static_cast<size_t>(i)] >= 0)
         sums[static_cast<size_t>(u)] += static_cast<double>(loss.as<float>()[i]), ++count;
   };
-  // Ranks whose weights come from one another run as many passes as the first: the last of some is for
+  // Ranks whose weights come from one another, and those that share out experts, run as many passes as the first: the last of some is for
   // the others alone.
   for (int64_t u = 0; u < units; u += ranks)
-    if (const bool own = u + rank < units; own || model.parameters().store()) score(own ? u + rank : u, own && sharding.speaks());
+    if (const bool own = u + rank < units; own || model.parameters().store() || sharding.size(Axis::ep) > 1) score(own ? u + rank : u, own && sharding.speaks());
   if (comm) {
+    together(*comm, "validation", [&] { check_expert_load(scorer.expert_load()); });
     add_bits(*comm, sums, "validation");  // each unit's sum is one rank's
     count = all_reduce_one(*comm, count, CommOp::sum, "validation");
   }

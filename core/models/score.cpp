@@ -38,6 +38,7 @@ Scorer::Scorer(Model& model, int64_t max_tokens, const kn::Exec& exec)
 Ctx Scorer::context(const kn::Exec& exec) {
   Ctx ctx{.exec = exec, .arena = scratch_};
   ctx.tensor = model_.parameters().sharding().along(Axis::tp);
+  ctx.pipeline = model_.parameters().sharding().along(Axis::pp);
   if (!exec.plan) ctx.store = model_.parameters().store();
   return ctx;
 }
@@ -56,7 +57,8 @@ View Scorer::losses() {
   const View hidden = forward();
   Ctx ctx = context(exec_);
   const View loss = scratch_.take(DType::f32, {hidden.rows()});
-  model_.head().loss(ctx, hidden, builder_.targets(), loss);
+  const bool last = ctx.pipeline.rank + 1 == ctx.pipeline.size;
+  if (last) model_.head().loss(ctx, hidden, builder_.targets(), loss);
   return on_host(loss);
 }
 

@@ -98,7 +98,7 @@ void Attention::backward(Ctx& ctx, const TokenBatch& batch, const RopeTables& ro
   const int64_t t = batch.tokens, width = (heads + 2 * kv_heads) * head_dim;
   ArenaFrame frame(ctx.arena);
   const View dout = ctx.arena.take(h.dtype, {t, heads, head_dim});
-  const View dqkv = ctx.arena.take(h.dtype, {t, heads + 2 * kv_heads, head_dim});
+  const View dqkv = ctx.lasting().take(h.dtype, {t, heads + 2 * kv_heads, head_dim});
   output.backward_input(ctx, dy, reshaped(dout, {t, heads * head_dim}));
   output.backward_weight(ctx, dy, reshaped(saved.out, {t, heads * head_dim}));
   {

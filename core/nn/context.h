@@ -26,8 +26,15 @@ using LinearObserver = std::function<void(const WeightState& weight, const View&
 struct Ctx {
   const kn::Exec& exec;
   Arena& arena;
-  RankGroup tensor = {};   // with slices of the same layers (tensor parallel)
-  RankGroup context = {};  // with chunks of the same sequences (context parallel: core/nn/chunks.h)
+  RankGroup tensor = {};    // with slices of the same layers (tensor parallel)
+  RankGroup context = {};   // with chunks of the same sequences (context parallel: core/nn/chunks.h)
+  RankGroup pipeline = {};  // with other layers
+  Arena* keep = nullptr;    // where what backward needs lies, if not in arena
+  Arena& kept() const { return keep ? *keep : arena; }
+  // Gradients of weights that a pipeline wants later than those of activations: what they are of lies in
+  // lasting() and must not be overwritten.
+  std::vector<std::function<void(Ctx&)>>* later = nullptr;
+  Arena& lasting() const { return later ? kept() : arena; }
   // Backward: every range is one part (NUMERICS: one unit's rows, or of one chunk of it); bf16 pairs restart
   // every `seq` rows; `parts_in_step` bounds the fixed-point range.
   std::vector<RowRange> parts = {};

@@ -84,6 +84,7 @@ void Linear::backward_input(Ctx& ctx, const View& dy, const View& dx, const View
 }
 
 void Linear::backward_weight(Ctx& ctx, const View& dy, const View& x) const {
+  if (ctx.later) return ctx.later->push_back([self = *this, dy, x](Ctx& then) { self.backward_weight(then, dy, x); });
   for (const RowRange& part : ctx.parts)
     backward_weight(ctx, rows_of(dy, part.begin, part.count), rows_of(x, part.begin, part.count), ctx.seq);
 }

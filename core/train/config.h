@@ -128,10 +128,12 @@ struct ExpertsConfig {
 
 struct CheckpointConfig {
   int64_t every = 0, keep = 2;
+  bool asynchronous = true;
   template <class V>
   void fields(V& v) {
     v("every", every, "steps between checkpoints, 0 for the last only").range(0, 1e12);
     v("keep", keep, "checkpoints kept, 0 for all").range(0, 1 << 20);
+    v("asynchronous", asynchronous, "written while training goes on (on a CPU)");
   }
 };
 

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "core/base/json.h"
+#include "core/io/tensor_store.h"
 #include "core/models/model.h"
 
 namespace llmctl {
@@ -39,11 +40,13 @@ NamedView on_disk(const std::string& name, const View& v, const kn::Exec& exec) 
 
 }  // namespace
 
-fs::path save_state_file(const fs::path& folder, const Parameters& parameters, const kn::Exec& exec) {
+fs::path save_state_file(const fs::path& folder, const Parameters& parameters, const kn::Exec& exec,
+                         const std::function<void(size_t)>& written) {
   const Sharding& s = parameters.sharding();
   std::vector<NamedView> tensors;
   Json first_row = Json::object();
-  for (const WeightState& w : parameters.all())
+  size_t count = 0;
+  for (const WeightState& w : parameters.all()) {
     for (size_t i = 0; i < w.spec.params.size(); ++i) {
       const auto rank = static_cast<size_t>(s.rank);
       const RowRange rows = w.rows_within(i, {w.borders[rank], w.borders[rank + 1] - w.borders[rank]});
@@ -54,6 +57,9 @@ fs::path save_state_file(const fs::path& folder, const Parameters& parameters, c
         if (const int64_t first = rows_in_file(w, rows).begin; first > 0) first_row[name] = first;
       }
     }
+    ++count;  // a weight of which nothing is here goes with the one before
+    if (written && !tensors.empty()) tensors.back().written = [&written, count] { written(count); };
+  }
   const fs::path path = folder / (s.shared() ? fmt::format("optimizer-{:05}-of-{:05}.safetensors", s.rank + 1, s.ranks)
                                              : "optimizer.safetensors");
   std::map<std::string, std::string> metadata = {{"format", "llmctl"}};
@@ -72,13 +78,18 @@ StateFiles::StateFiles(const fs::path& folder) : folder_(folder) {
     if (const auto at = file.metadata().find("first_row"); at != file.metadata().end())
       first = parse_json(at->second, file.path().string() + ": first_row");
     check(first.is_object(), Code::input, "[checkpoint] ", file.path().string(), ": first_row is not an object");
+    std::byte *begin = nullptr, *end = nullptr;
     for (const auto& [name, view] : file.tensors()) {
+      auto* data = static_cast<std::byte*>(view.data);
+      begin = begin ? std::min(begin, data) : data;
+      end = std::max(end, data + view.bytes());
       const Json row = first.value(name, Json(0));
       check(row.is_number_unsigned() || row == 0, Code::input, "[checkpoint] ", file.path().string(), ": first_row of ",
             name, " is ", row.dump());
       check(view.dtype == DType::f32, Code::input, "[checkpoint] ", file.path().string(), ": ", name, " is not f32");
       runs_[name].push_back({row.get<int64_t>(), view});
     }
+    mapped_.push_back(View(begin, DType::u8, {end - begin}));
   }
   for (auto& [name, runs] : runs_)
     std::sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) { return a.first_row < b.first_row; });
@@ -116,6 +127,7 @@ void StateFiles::read(Parameters& parameters, const kn::Exec& exec) const {
 }
 
 View StateFiles::master(const Param& p, std::vector<float>& memory) const {
+  for (const View& file : mapped_) release_pages(file);  // or a whole state would be resident at the end
   const std::string name = p.name + ".master";
   const auto found = runs_.find(name);
   check(found != runs_.end(), Code::input, "[checkpoint] ", folder_.string(), ": no tensor named ", name);

@@ -7,6 +7,7 @@
 // metadata's "first_row", a JSON object by name (absent: 0).
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -17,7 +18,9 @@
 namespace llmctl {
 
 // This rank's file of the rows it owns (Sharding: an even share of them where all keep all). Returns it.
-fs::path save_state_file(const fs::path& folder, const Parameters& parameters, const kn::Exec& exec);
+// written(n): the first n weights of parameters.all() are not read again.
+fs::path save_state_file(const fs::path& folder, const Parameters& parameters, const kn::Exec& exec,
+                         const std::function<void(size_t)>& written = nullptr);
 
 class StateFiles {
  public:
@@ -25,7 +28,8 @@ class StateFiles {
   explicit StateFiles(const fs::path& folder);
   // Fills what this rank keeps. Error{input} when the state is of another model, or has holes.
   void read(Parameters& parameters, const kn::Exec& exec) const;
-  // A parameter's whole master (rows, cols), in `memory` when it is in pieces. Error{input}.
+  // A parameter's whole master (rows, cols), in `memory` when it is in pieces. Error{input}. What earlier calls have
+  // touched of the files no longer counts as this process's memory; views of it stay valid.
   View master(const Param& p, std::vector<float>& memory) const;
 
  private:
@@ -38,6 +42,7 @@ class StateFiles {
   fs::path folder_;
   std::vector<SafeTensors> files_;
   std::map<std::string, std::vector<Run>> runs_;  // by tensor, in the order of rows
+  std::vector<View> mapped_;                      // all tensors of each file
 };
 
 }  // namespace llmctl

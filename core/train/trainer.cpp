@@ -20,14 +20,6 @@ Panels panels_of(const TrainConfig& config, int64_t units) {
 
 namespace {
 
-Recompute recompute_of(const TrainConfig& config) {
-  const std::string& r = config.parallel.recompute;
-  return r == "block"       ? Recompute::block
-         : r == "pointwise" ? Recompute::pointwise
-         : r == "norms"     ? Recompute::norms
-                            : Recompute::none;
-}
-
 // A unit's routing decides the losses of all its tokens, and a part of an expert's gradients is one chain.
 void check_experts(const TrainConfig& config) {
   const int64_t part = config.moe.units_per_part;
@@ -48,7 +40,7 @@ void check_leaves(const char* what, int64_t width, int leaves, int tp) {
 }
 
 void check_layout(const DecoderConfig& c, const Sharding& s) {
-  for (const Axis axis : {Axis::pp, Axis::ep})
+  for (const Axis axis : {Axis::ep})
     check(s.size(axis) == 1, Code::unsupported, "[train] parallel.", name_of(axis), " ", s.size(axis), ": not written yet");
   const int tp = s.size(Axis::tp);
   if (tp == 1) return;
@@ -79,6 +71,14 @@ ChunkLayout Trainer::chunks() const {
   return {unit.chunks, unit.sequences, unit.seq_len, sharding_.at(Axis::cp), sharding_.size(Axis::cp)};
 }
 
+Recompute Trainer::recompute() const {
+  const std::string& r = config_.parallel.recompute;
+  return r == "block"       ? Recompute::block
+         : r == "pointwise" ? Recompute::pointwise
+         : r == "norms"     ? Recompute::norms
+                            : Recompute::none;
+}
+
 GradKind Trainer::grad_kind() const {
   if (config_.numerics.accumulate == "f32") return GradKind::f32;
   return config_.batch.units * config_.unit.chunks == 1 && !sharding_.shared() ? GradKind::one_part : GradKind::fixed;
@@ -105,7 +105,8 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
       part_units_(spec.config.moe.experts > 0 ? config.moe.units_per_part : 1),
       batch_arena_(Arena::staged("batch", exec.device)),
       step_arena_("activations", exec.device),
-      optimizer_arena_("optimizer scratch", exec.device) {
+      optimizer_arena_("optimizer scratch", exec.device),
+      returning_arena_("gradients of activations", exec.device) {
   check(sharding.replicas() <= config.batch.units / part_units_, Code::input, "[train] ", sharding.replicas(), " ranks for the ",
         config.batch.units, " units of a step (batch.units)", part_units_ > 1 ? " in parts of moe.units_per_part" : "",
         ": a rank computes whole ones, at least one");
@@ -127,6 +128,10 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
                                            config.numerics.digest);
   kn::Exec dry = exec;
   dry.plan = true;
+  if (sharding_.size(Axis::pp) > 1) {
+    plan_pipeline(dry);
+    return;
+  }
   builder_->plan(unit_tokens() * units_per_pass());
   std::vector<UnitLoss> losses;
   pass(units_per_pass(), losses, dry);
@@ -152,8 +157,8 @@ int64_t Trainer::piece_tokens() const {
 
 std::vector<MemoryLine> Trainer::plan() const {
   return {{"weights, moments, gradients", model_->bytes()},
-          {"activations and scratch", step_arena_.peak()},
-          {"batch", batch_arena_.peak()},
+          {"activations and scratch", step_arena_.peak() + slot_bytes(false)},
+          {"batch", batch_arena_.peak() + slot_bytes(true)},
           {"optimiser scratch", optimizer_arena_.peak()}};
 }
 
@@ -163,6 +168,7 @@ void Trainer::allocate() {
   step_arena_.allocate();
   optimizer_arena_.allocate();
   place_batch();
+  allocate_slots();
   optimizer_ = std::make_unique<Optimizer>(model_->parameters(), model_->spec().table(), optimizer_arena_,
                                            config_.numerics.digest);
 }
@@ -175,15 +181,17 @@ int Trainer::scale_exponent() const {
 
 void Trainer::piece(Ctx& ctx, const TokenBatch& batch, const View& targets, const View& loss, const View& dx) {
   ArenaFrame frame(step_arena_);
-  const Recompute recompute = recompute_of(config_);
-  const DecoderSaved saved = model_->decoder().forward_saving(ctx, batch, recompute);
+  const Decoder& decoder = model_->decoder();
+  const View x = step_arena_.take(model_->spec().compute, {batch.tokens, model_->spec().config.hidden});
+  decoder.embed(ctx, batch, x);
+  const DecoderSaved saved = decoder.forward_saving(ctx, batch, recompute(), decoder.all_layers(), x);
   const View dhidden = step_arena_.take(saved.hidden.dtype, {batch.tokens, saved.hidden.cols()});
   const float scale = static_cast<float>(kn::math::power_of_two64(-scale_exponent()));
   model_->head().loss_and_gradient(ctx, saved.hidden, targets, scale, loss, dhidden);
-  model_->decoder().backward(ctx, batch, saved, dhidden, recompute, dx);
+  decoder.backward(ctx, batch, saved, dhidden, recompute(), decoder.all_layers(), dx);
 }
 
-void Trainer::pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec& exec) {
+Ctx Trainer::context(int64_t units, int64_t pieces, const kn::Exec& exec) {
   step_arena_.release(0);
   Ctx ctx{.exec = exec, .arena = step_arena_};
   const ChunkLayout cut = chunks();
@@ -194,12 +202,29 @@ void Trainer::pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec&
   ctx.store = model_->parameters().store();
   ctx.tensor = sharding_.along(Axis::tp);
   ctx.panels = step_arena_.bytes(model_->parameters().packed_bytes());
-  const int64_t pieces = builder_->pieces();
-  if (!exec.plan) builder_->send(exec);
   for (int64_t p = 0; p < units * cut.own(); ++p)
     ctx.parts.push_back({p * cut.part_rows(), pieces > 1 ? piece_tokens() : cut.part_rows()});
-  prepare_routing(ctx);
-  const int64_t tokens = units * cut.unit_rows();
+  return ctx;
+}
+
+void Trainer::add_losses(const View& loss, std::span<UnitLoss> losses, const kn::Exec& exec) const {
+  const std::vector<float> l = fetched<float>(exec, loss);
+  const auto rows = static_cast<size_t>(chunks().part_rows());
+  for (size_t p = 0; p < losses.size(); ++p) {
+    double sum = 0;  // in token order
+    for (size_t i = 0; i < rows; ++i) sum += static_cast<double>(l[p * rows + i]);
+    losses[p] = {sum};
+  }
+}
+
+void Trainer::pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec& exec) {
+  const int64_t pieces = builder_->pieces();
+  Ctx ctx = context(units, pieces, exec);
+  if (!exec.plan) builder_->send(exec);
+  ctx.router_stats = routing_counts(step_arena_, units);
+  if (ctx.router_stats) ctx.run(kn::Clear{.x = ctx.router_stats});
+  prepare_routing(ctx, *builder_);
+  const int64_t tokens = units * chunks().unit_rows();
   const View loss = step_arena_.take(DType::f32, {tokens});
   const View dx = step_arena_.take(model_->spec().compute, {tokens, model_->spec().config.hidden});
   for (int64_t p = 0; p < pieces; ++p) {
@@ -211,22 +236,21 @@ void Trainer::pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec&
   }
   model_->decoder().backward_embed(ctx, builder_->ids(), builder_->positions(), dx);
   if (exec.plan) return;
-  const std::vector<float> l = fetched<float>(exec, loss);
-  for (int64_t p = 0; p < units * cut.own(); ++p) {
-    double sum = 0;  // in token order
-    for (int64_t i = 0; i < cut.part_rows(); ++i) sum += static_cast<double>(l[static_cast<size_t>(p * cut.part_rows() + i)]);
-    losses.push_back({sum});
-  }
-  finish_routing(ctx, losses);
+  losses.resize(losses.size() + ctx.parts.size());
+  const std::span<UnitLoss> now = std::span(losses).last(ctx.parts.size());
+  add_losses(loss, now, exec);
+  finish_routing(ctx, now);
 }
 
-void Trainer::prepare_routing(Ctx& ctx) {
+View Trainer::routing_counts(Arena& arena, int64_t units) const {
   const MoeConfig& moe = model_->spec().config.moe;
-  if (moe.experts == 0) return;
+  return moe.experts == 0 ? View{} : arena.take(DType::i64, {units, 2 * moe.experts + 1});
+}
+
+void Trainer::prepare_routing(Ctx& ctx, const BatchBuilder& builder) const {
+  if (!ctx.router_stats) return;
   ctx.parts_per_expert_part = config_.moe.units_per_part;
-  ctx.router_stats = step_arena_.take(DType::i64, {static_cast<int64_t>(ctx.parts.size()), 2 * moe.experts + 1});
-  ctx.run(kn::Clear{.x = ctx.router_stats});
-  const int32_t* targets = builder_->host_targets().as<int32_t>();
+  const int32_t* targets = builder.host_targets().as<int32_t>();
   for (const RowRange& unit : ctx.parts) {
     const int64_t n = ctx.exec.plan ? 1
                                     : std::count_if(targets + unit.begin, targets + unit.begin + unit.count,
@@ -235,29 +259,28 @@ void Trainer::prepare_routing(Ctx& ctx) {
   }
 }
 
-void Trainer::finish_routing(const Ctx& ctx, std::vector<UnitLoss>& losses) const {
+void Trainer::finish_routing(const Ctx& ctx, std::span<UnitLoss> losses) const {
   const DecoderConfig& c = model_->spec().config;
-  const size_t first = losses.size() - ctx.parts.size();
   if (ctx.part_weight.empty()) return;
   const std::vector<int64_t> counted = fetched<int64_t>(ctx.exec, ctx.router_stats);
   for (size_t u = 0; u < ctx.part_weight.size(); ++u) {
     const int64_t* stats = counted.data() + static_cast<int64_t>(u) * ctx.router_stats.cols();
     const RouterLosses router = router_losses(c.moe, c.layers, stats, unit_tokens());
     const double targets = ctx.part_weight[u] * kn::math::power_of_two64(scale_exponent());
-    losses[first + u].balance = targets * router.balance;
-    losses[first + u].z = targets * router.z;
+    losses[u].balance = targets * router.balance;
+    losses[u].z = targets * router.z;
   }
 }
 
-void Trainer::add_unit(const BatchSource& source, int64_t step, int64_t unit, StepResult& result) {
+void Trainer::add_unit(const BatchSource& source, int64_t step, int64_t unit, BatchBuilder& builder, StepResult& result) const {
   Batch b;
   source.read(step, unit, b);
   check(b.rows == config_.unit.sequences && b.seq == config_.unit.seq_len, Code::bug, "[train] a unit of ", b.rows,
         " x ", b.seq, " tokens");
   for (int64_t r = 0; r < b.rows; ++r)
-    builder_->add_row(std::span(b.tokens).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
-                      std::span(b.targets).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
-                      b.doc_starts[static_cast<size_t>(r)]);
+    builder.add_row(std::span(b.tokens).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
+                    std::span(b.targets).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
+                    b.doc_starts[static_cast<size_t>(r)]);
   if (sharding_.at(Axis::cp) > 0) return;  // ranks of one unit: the first counts it
   result.targets += std::count_if(b.targets.begin(), b.targets.end(), [](int32_t t) { return t >= 0; });
   result.tokens += b.rows * b.seq;
@@ -276,11 +299,14 @@ void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, S
                       std::vector<UnitLoss>& losses) {
   const int64_t per_pass = units_per_pass();
   const CommLabel label("units", step);
+  if (sharding_.size(Axis::pp) > 1)
+    compute_in_pipeline(source, step, units, result, losses);
+  else
   for (int64_t done = 0; done < most_units(); done += per_pass) {
     const int64_t first = units.begin + done, count = std::min(per_pass, units.count - done);
     all(label, [&] {
       builder_->clear();
-      for (int64_t u = first; u < first + count; ++u) add_unit(source, step, u, result);
+      for (int64_t u = first; u < first + count; ++u) add_unit(source, step, u, *builder_, result);
     });
     if (count > 0)
       pass(count, losses, exec_);

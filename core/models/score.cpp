@@ -30,7 +30,7 @@ Scorer::Scorer(Model& model, int64_t max_tokens, const kn::Exec& exec)
   const int64_t rows = std::min(kLogitRows, max_tokens);
   const View picked = scratch_.take(hidden.dtype, {rows, hidden.cols()});
   scratch_.take(DType::i32, {rows});
-  model_.head().logits(ctx, picked, scratch_.take(DType::f32, {rows, model_.spec().config.padded_vocab()}));
+  model_.head().logits(ctx, picked, scratch_.take(DType::f32, {rows, model_.head().padded_vocab}));
   scratch_.allocate();
   builder_.clear();
 }
@@ -70,7 +70,7 @@ View Scorer::logits(const std::vector<int32_t>& rows) {
   const View index = scratch_.take(DType::i32, {n});
   kn::upload(exec_, index.data, rows.data(), index.bytes());
   ctx.run(kn::GatherRows{.x = hidden, .index = index, .y = picked});
-  const View out = scratch_.take(DType::f32, {n, model_.spec().config.padded_vocab()});
+  const View out = scratch_.take(DType::f32, {n, model_.head().padded_vocab});
   model_.head().logits(ctx, picked, out);
   return on_host(out);
 }

@@ -53,6 +53,7 @@ void check_layout(const DecoderConfig& c, const Sharding& s) {
   check_leaves("the attention's width", c.attention_width(), c.leaves_attention, tp);
   check_leaves("the keys' width", c.kv_width(), c.leaves_attention, tp);
   check_leaves("the MLP's width", c.intermediate, c.leaves_mlp, tp);
+  check_leaves("the padded vocabulary", c.padded_vocab(), c.leaves_vocab, tp);
 }
 
 void check_chunks(const UnitConfig& unit, int cp, bool experts, const kn::Device& device) {

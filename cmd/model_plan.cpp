@@ -17,7 +17,7 @@ struct PlanOptions {
   std::string model;
   int64_t gpus = 1, device_memory = 0;
   std::string type, machines;
-  bool any_recompute = false;
+  bool any_recompute = false, draw = false;
   Layout layout = any_layout();
   int shown = 12;
 };
@@ -91,6 +91,19 @@ int plan_one(const PlanOptions& o, const ModelSpec& spec, const Runtime& runtime
                                              why.empty() ? "tp x pp x dp x cp x ep is another number" : why));
 }
 
+std::string drawing(const PlanOptions& o, const Layout& l) {
+  const int64_t units = (o.config.batch.units + l.replicas() - 1) / l.replicas(), pass = o.config.parallel.units_per_pass;
+  const std::string& recompute = l.recompute.empty() ? o.config.parallel.recompute : l.recompute;
+  return drawing_text(l, (units + pass - 1) / pass, recompute == "block");
+}
+
+// With --draw.
+void add_drawing(const PlanOptions& o, const Layout& l, Json& result, std::string& text) {
+  if (!o.draw) return;
+  result["drawing"] = drawing(o, l);
+  text += "\n" + result["drawing"].get<std::string>();
+}
+
 Hardware hardware_of(const PlanOptions& o) {
   std::vector<Hardware> rows = known_hardware();
   if (!o.machines.empty()) rows = read_hardware(read_json(o.machines), "[plan] " + o.machines, std::move(rows));
@@ -112,7 +125,9 @@ int plan_times(const PlanOptions& o, const ModelSpec& spec, const Runtime& runti
   result["fits"] = found[0].fits;
   result["layouts"] = Json::array();
   for (size_t i = 0; i < found.size() && static_cast<int>(i) < o.shown; ++i) result["layouts"].push_back(prediction_json(found[i]));
-  print_result(common, result, head + predictions_text(found, o.gpus, h, o.shown));
+  std::string text = head + predictions_text(found, o.gpus, h, o.shown);
+  add_drawing(o, found[0].memory.layout, result, text);
+  print_result(common, result, text);
   return found[0].fits ? 0 : static_cast<int>(Code::no);
 }
 
@@ -133,7 +148,9 @@ int plan_many(const PlanOptions& o, const ModelSpec& spec, const Runtime& runtim
   result["bytes"] = plans[0].bytes;
   result["fits"] = any;
   result["layouts"] = layouts;
-  print_result(common, result, head + layouts_text(plans, o.device_memory, o.shown));
+  std::string text = head + layouts_text(plans, o.device_memory, o.shown);
+  add_drawing(o, plans[0].layout, result, text);
+  print_result(common, result, text);
   return any ? 0 : static_cast<int>(Code::no);
 }
 
@@ -172,6 +189,7 @@ void add_model_plan(CLI::App& app, Common& common) {
   app.add_flag("--any-recompute", o->any_recompute, "search parallel.recompute, too");
   app.add_option("--zero", o->layout.zero, "what data-parallel ranks share: 0 nothing to 3, -1 for any")
       ->check(CLI::Range(-1, 3));
+  app.add_flag("--draw", o->draw, "draw the pipeline schedule of the first layout");
   app.add_option("--layouts", o->shown, "layouts to print")->check(CLI::Range(1, 10000));
   o->flags = std::make_unique<ConfigFlags>(app, common, fields_of(o->config));
   examples(app, {"llmctl model plan train.json",

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "cmd/flags.h"
+#include "core/train/pipeline.h"
 
 namespace llmctl {
 namespace {
@@ -57,6 +58,18 @@ std::string first_text(const Prediction& p, int64_t devices, const Hardware& h) 
 }
 
 }  // namespace
+
+std::string drawing_text(const Layout& l, int64_t units, bool recomputes_blocks) {
+  const PipeSchedule s = make_schedule(l.pp > 1 ? l.schedule : "1f1b", static_cast<int>(l.pp), static_cast<int>(l.chunks),
+                                       static_cast<int>(units));
+  const PipeCosts costs{.backward_input = recomputes_blocks ? 2.0 : 1.0};
+  const PipeTimes t = simulate(s, costs);
+  std::string text = fmt::format("{} of {} units: idle {:.1f} %\n{}", schedule_text(l), units, 100 * t.bubble, draw(s, costs, 1, 60));
+  for (size_t rank = 0; rank < t.bubble_of_rank.size(); ++rank)
+    text += fmt::format("rank {:<3} idle {:>5.1f} %, holds {}\n", rank, 100 * t.bubble_of_rank[rank], t.alive_of_rank[rank]);
+  text.pop_back();
+  return text;
+}
 
 Json lines_json(const std::vector<MemoryLine>& lines) {
   Json json = Json::array();

@@ -200,11 +200,11 @@ def model_key(c):
     return c["layers"], c["hidden"]
 
 
-def leave_out(rows, fitted):
-    """{line: error with the row's model left out of the fit}."""
+def leave_out(rows):
+    """{line: error with the row's model left out of the fit}, each fit from the start."""
     out = {}
     for key in sorted({model_key(c) for c in rows}):
-        p = fit([c for c in rows if model_key(c) != key], fitted, 12)
+        p = fit([c for c in rows if model_key(c) != key], START)
         out.update({c["line"]: math.exp(residual(c, p)) - 1 for c in rows if model_key(c) == key})
     return out
 
@@ -233,7 +233,11 @@ def report(rows, moe, out, p, every):
     line("  scaling series", [c for c in rows if c["series"]])
     for gpu in ("A100", "H100"):
         line("  " + gpu, [c for c in rows if c["gpu"] == gpu])
-    for source in sorted({c["source"] for c in rows}):
+    sources = sorted({c["source"] for c in rows})
+    each = [[c for c in rows if c["source"] == source] for source in sources]
+    print(f"{'  mean over sources':<34} {len(sources):>4} {100 * mean(mean(error(c, p) for c in s) for s in each):>8.1f} "
+          f"{100 * mean(mean(abs(out[c['line']]) for c in s) for s in each):>9.1f}")
+    for source in sources:
         line("  " + source[:32], [c for c in rows if c["source"] == source])
     print(f"{'look-up: median per GPU and source':<34} {len(rows):>4} {100 * look_up(rows, False):>8.1f} "
           f"{100 * look_up(rows, True):>9.1f}")
@@ -273,7 +277,7 @@ def main():
     rows, _ = planner_rows.load(args.points)
     dense = [c for c in rows if c["kind"] == "dense"]
     p = fit(dense, START)
-    out = {c["line"]: error(c, p) for c in dense} if args.quick else leave_out(dense, p)
+    out = {c["line"]: error(c, p) for c in dense} if args.quick else leave_out(dense)
     if args.write:
         write_points(args.write, rows, p)
     report(dense, [c for c in rows if c["kind"] == "moe"], out, p, args.rows)

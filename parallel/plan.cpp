@@ -27,7 +27,7 @@ int64_t validation_bytes(Model& model, int64_t tokens, const kn::Exec& exec) {
   builder.plan(tokens);
   kn::Exec dry = exec;
   dry.plan = true;
-  Ctx ctx{.exec = dry, .arena = scratch};
+  Ctx ctx = model.context(dry, scratch);
   const View hidden = scratch.take(model.spec().compute, {tokens, model.spec().config.hidden});
   model.decoder().forward(ctx, builder.batch(), hidden);
   model.head().loss(ctx, hidden, builder.targets(), scratch.take(DType::f32, {tokens}));

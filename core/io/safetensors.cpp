@@ -134,13 +134,12 @@ void save_safetensors(const fs::path& path, const std::vector<NamedView>& tensor
   std::vector<std::byte> buffer;
   for (const NamedView& t : tensors) {
     const auto bytes = static_cast<uint64_t>(t.view.bytes());
-    if (!t.fill) {
-      out.write(t.view.data, bytes);
-      continue;
+    if (t.fill) {
+      buffer.resize(bytes);
+      t.fill(buffer.data());
     }
-    buffer.resize(bytes);
-    t.fill(buffer.data());
-    out.write(buffer.data(), bytes);
+    out.write(t.fill ? buffer.data() : t.view.data, bytes);
+    if (t.written) t.written();
   }
   out.commit();
 }

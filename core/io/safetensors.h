@@ -37,11 +37,12 @@ class SafeTensors {
 };
 
 // A tensor to write: bytes at view.data, or produced by `fill` into a buffer of view.bytes() when
-// its turn comes, so that saving needs the memory of one tensor.
+// its turn comes, so that saving needs the memory of one tensor. `written` is called when it is not read again.
 struct NamedView {
   std::string name;
   View view;
   std::function<void(void*)> fill = nullptr;
+  std::function<void()> written = nullptr;
 };
 // Written in the given order, 64-byte aligned start, through OutputFile (whole or not at all).
 void save_safetensors(const fs::path& path, const std::vector<NamedView>& tensors,

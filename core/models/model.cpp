@@ -92,6 +92,14 @@ void Model::allocate_over(PanelMap weights) {
   decoder_.make_rope(tables_, context_, exec_);
 }
 
+Ctx Model::context(const kn::Exec& exec, Arena& arena) {
+  Ctx ctx{.exec = exec, .arena = arena};
+  ctx.tensor = parameters_.sharding().along(Axis::tp);
+  ctx.pipeline = parameters_.sharding().along(Axis::pp);
+  if (!exec.plan) ctx.store = parameters_.store();
+  return ctx;
+}
+
 void Model::load(const TensorStore& store) {
   if (parameters_.purpose() == Purpose::inference) {
     if (exec_.device.kind != kn::DeviceKind::cpu) {
@@ -150,27 +158,32 @@ void Model::initialise(int64_t seed) {
   parameters_.refresh(exec_);
 }
 
-void Model::save(const fs::path& folder, const MasterSource& source) const {
+void Model::save(const fs::path& folder, const MasterSource& source, const kn::Exec& exec,
+                 const std::function<void(size_t)>& written) const {
   check(parameters_.purpose() == Purpose::training, Code::bug, "[model] save needs master weights");
   std::vector<NamedView> tensors;
-  for (const WeightState& w : parameters_.all())
+  size_t count = 0;
+  for (const WeightState& w : parameters_.all()) {
     for (size_t i = 0; i < w.spec.params.size(); ++i) {
       const Param& p = w.spec.params[i];
       const View memory = w.kept(w.master, i);
-      const bool whole = memory.size() == p.rows * p.cols;
-      check(whole || source, Code::bug, "[model] ", p.name, " is spread over ranks");
+      const bool whole = !source;
+      check(source || memory.size() == p.rows * p.cols, Code::bug, "[model] ", p.name, " is spread over ranks");
       NamedView t{p.name, file_shape(p, w.spec.role, spec_.compute)};
-      t.fill = [&p, memory, whole, source, this](void* out) {
+      t.fill = [&p, memory, whole, source, &exec, this](void* out) {
         std::vector<float> gathered;
         View host = whole ? memory : source(p, gathered);
-        if (whole && exec_.device.kind != kn::DeviceKind::cpu) {
-          gathered = fetched<float>(exec_, memory);
+        if (whole && exec.device.kind != kn::DeviceKind::cpu) {
+          gathered = fetched<float>(exec, memory);
           host.data = gathered.data();
         }
-        write_param(host, p, spec_.compute, out, kn::on_host(exec_));
+        write_param(host, p, spec_.compute, out, kn::on_host(exec));
       };
       tensors.push_back(std::move(t));
     }
+    ++count;
+    if (written) tensors.back().written = [&written, count] { written(count); };
+  }
   save_tensors(folder, tensors);
   write_file(folder / "config.json", spec_.hf.dump(2) + "\n", true);
   Json generation = {{"_from_model_config", true}};

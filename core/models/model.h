@@ -51,6 +51,8 @@ class Model {
   const Head& head() const { return head_; }
   int64_t context() const { return context_; }
   const kn::Exec& exec() const { return exec_; }
+  // Of a forward pass, with the ranks that share the model's layers.
+  Ctx context(const kn::Exec& exec, Arena& arena);
   int64_t bytes() const { return parameters_.bytes() + tables_.peak(); }
 
   // Weights from a folder with the same shapes: masters when training (collective where these are
@@ -60,10 +62,14 @@ class Model {
   void load(const TensorStore& store, WeightSink& sink);
   // Seeded initial weights (training only): a function of (seed, parameter name, element) alone.
   void initialise(int64_t seed);
-  // Writes config.json, generation_config.json and the weights in the compute dtype. Of masters spread
-  // over ranks `source` gives each parameter as a whole (rows, cols), for which it may use the memory.
+  // Writes config.json, generation_config.json and the weights in the compute dtype. Where there is a
+  // `source` it gives each master as a whole (rows, cols), for which it may use the memory: they are spread over
+  // ranks.
   using MasterSource = std::function<View(const Param&, std::vector<float>& memory)>;
-  void save(const fs::path& folder, const MasterSource& source = nullptr) const;
+  void save(const fs::path& folder, const MasterSource& source = nullptr) const { save(folder, source, exec_, nullptr); }
+  // The same on another thread pool; written(n) says that the first n weights are not read again.
+  void save(const fs::path& folder, const MasterSource& source, const kn::Exec& exec,
+            const std::function<void(size_t)>& written) const;
 
  private:
   void load_quantised(const TensorStore& store, const WeightState& w, WeightSink& sink);

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "core/nn/chunk_attention.h"
 #include "kernels/head_norm.h"
 
 namespace llmctl {
@@ -22,13 +23,12 @@ AttentionSaved Attention::take_saved(Arena& arena, DType dtype, int64_t tokens, 
 }
 
 void Attention::attend(Ctx& ctx, const TokenBatch& batch, const AttentionGroup& group, const kn::KvPages& pages,
-                       const AttentionSaved& saved) const {
+                       const AttentionSaved& saved, const View& kv) const {
   const RowRange &rows = group.rows, &seq = group.sequences;
-  const int64_t width = (heads + 2 * kv_heads) * head_dim;
-  const View flat = reshaped(saved.qkv, {batch.tokens, width});
-  ctx.run(kn::KvWrite{.qkv = reshaped(rows_of(flat, rows.begin, rows.count),
-                                      {rows.count, heads + 2 * kv_heads, head_dim}),
-                      .heads = heads,
+  const View& from = kv ? kv : saved.qkv;
+  const View flat = reshaped(from, {from.dim[0], from.dim[1] * head_dim});
+  ctx.run(kn::KvWrite{.qkv = reshaped(rows_of(flat, rows.begin, rows.count), {rows.count, from.dim[1], head_dim}),
+                      .heads = from.dim[1] - 2 * kv_heads,
                       .kv_heads = kv_heads,
                       .slots = elements_of(batch.slots, rows),
                       .kv = pages});
@@ -77,16 +77,18 @@ void Attention::forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rop
   if (rope.cos)
     ctx.run(kn::Rope{.x = saved.qkv, .y = saved.qkv, .positions = batch.positions, .cos = rope.cos,
                      .sin = rope.sin, .rotated = heads + kv_heads});
+  ArenaFrame kv_frame(ctx.arena);
+  const View kv = batch.chunks ? keys_in_order(ctx, *batch.chunks, saved.qkv, heads, kv_heads) : View{};
   for (const AttentionGroup& group : batch.groups) {
     if (batch.cache) {
-      attend(ctx, batch, group, (*batch.cache)[static_cast<size_t>(layer)], saved);
+      attend(ctx, batch, group, (*batch.cache)[static_cast<size_t>(layer)], saved, {});
       continue;
     }
     ArenaFrame frame(ctx.arena);
     const int64_t page = kn::kv_page_elements(h.dtype, head_dim);
     kn::KvPages pages{ctx.arena.take(h.dtype, {batch.pages, kv_heads, page}),
                       ctx.arena.take(h.dtype, {batch.pages, kv_heads, page})};
-    attend(ctx, batch, group, pages, saved);
+    attend(ctx, batch, group, pages, saved, kv);
   }
   output.forward(ctx, reshaped(saved.out, {t, heads * head_dim}), y, residual);
 }
@@ -96,24 +98,27 @@ void Attention::backward(Ctx& ctx, const TokenBatch& batch, const RopeTables& ro
   const int64_t t = batch.tokens, width = (heads + 2 * kv_heads) * head_dim;
   ArenaFrame frame(ctx.arena);
   const View dout = ctx.arena.take(h.dtype, {t, heads, head_dim});
-  const View dqkv = ctx.arena.take(h.dtype, {t, heads + 2 * kv_heads, head_dim});
+  const View dqkv = ctx.lasting().take(h.dtype, {t, heads + 2 * kv_heads, head_dim});
   output.backward_input(ctx, dy, reshaped(dout, {t, heads * head_dim}));
   output.backward_weight(ctx, dy, reshaped(saved.out, {t, heads * head_dim}));
   {
     ArenaFrame work(ctx.arena);
-    const kn::Bf16Order order = qkv.weight->spec.order;
-    ctx.run(kn::AttnBwd{.qkv = saved.qkv,
-                        .heads = heads,
-                        .kv_heads = kv_heads,
-                        .sequences = batch.sequences,
-                        .scale = scale(),
-                        .out = saved.out,
-                        .lse = saved.lse,
-                        .dout = dout,
-                        .dqkv = dqkv,
-                        .work = ctx.arena.bytes(
-                            kn::attn_bwd_workspace(h.dtype, t, heads, kv_heads, head_dim, order)),
-                        .order = order});
+    kn::AttnBwd op{.qkv = saved.qkv,
+                   .heads = heads,
+                   .kv_heads = kv_heads,
+                   .sequences = batch.sequences,
+                   .scale = scale(),
+                   .out = saved.out,
+                   .lse = saved.lse,
+                   .dout = dout,
+                   .dqkv = dqkv,
+                   .order = qkv.weight->spec.order};
+    if (batch.chunks) {
+      attend_backward(ctx, *batch.chunks, op);
+    } else {
+      op.work = ctx.arena.bytes(kn::attn_bwd_workspace(h.dtype, t, heads, kv_heads, head_dim, op.order));
+      ctx.run(op);
+    }
   }
   if (rope.cos)
     ctx.run(kn::Rope{.x = dqkv, .y = dqkv, .positions = batch.positions, .cos = rope.cos, .sin = rope.sin,

@@ -37,8 +37,9 @@ struct Attention {
                 const AttentionSaved& saved, const View& dh) const;
 
  private:
+  // kv (T, 2 kv_heads, D): where K and V come from instead of saved.qkv, or none.
   void attend(Ctx& ctx, const TokenBatch& batch, const AttentionGroup& group, const kn::KvPages& pages,
-              const AttentionSaved& saved) const;
+              const AttentionSaved& saved, const View& kv) const;
   void norm_heads(Ctx& ctx, const View& raw, const AttentionSaved& saved) const;
   void norm_heads_backward(Ctx& ctx, const AttentionSaved& saved, const View& dqkv) const;
   float scale() const;

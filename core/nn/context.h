@@ -18,6 +18,7 @@ inline View elements_of(const View& v, const RowRange& r) {
 }
 
 class BundleStore;
+struct ChunkedBatch;
 struct WeightState;
 // Sees the input (T, in) of every product with a weight, in the order of the forward pass.
 using LinearObserver = std::function<void(const WeightState& weight, const View& x)>;
@@ -25,9 +26,17 @@ using LinearObserver = std::function<void(const WeightState& weight, const View&
 struct Ctx {
   const kn::Exec& exec;
   Arena& arena;
-  RankGroup tensor = {};  // with slices of the same layers (tensor parallel)
-  // Backward: every range is one part (NUMERICS: one unit's rows); bf16 pairs restart every
-  // `seq` rows; `parts_in_step` bounds the fixed-point range.
+  RankGroup tensor = {};    // with slices of the same layers (tensor parallel)
+  RankGroup context = {};   // with chunks of the same sequences (context parallel: core/nn/chunks.h)
+  RankGroup pipeline = {};  // with other layers
+  Arena* keep = nullptr;    // where what backward needs lies, if not in arena
+  Arena& kept() const { return keep ? *keep : arena; }
+  // Gradients of weights that a pipeline wants later than those of activations: what they are of lies in
+  // lasting() and must not be overwritten.
+  std::vector<std::function<void(Ctx&)>>* later = nullptr;
+  Arena& lasting() const { return later ? kept() : arena; }
+  // Backward: every range is one part (NUMERICS: one unit's rows, or of one chunk of it); bf16 pairs restart
+  // every `seq` rows; `parts_in_step` bounds the fixed-point range.
   std::vector<RowRange> parts = {};
   int64_t seq = 0;
   int64_t parts_in_step = 1;
@@ -71,6 +80,9 @@ struct TokenBatch {
   // The cache of layer l; null in training, where each group's pages live only for its call.
   const std::vector<kn::KvPages>* cache = nullptr;
   int64_t pages = 0;  // without a cache: page budget of one group
+  // Sequences in chunks, or null. With it slots and the rows of groups are of all tokens in order, and
+  // sequences are documents' parts within chunks.
+  const ChunkedBatch* chunks = nullptr;
 };
 
 }  // namespace llmctl

@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "kernels/basic.h"
 #include "kernels/embedding.h"
 #include "kernels/math.h"
 
@@ -45,13 +46,20 @@ void Block::backward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, 
                      const BlockSaved& s, const View& dx) const {
   ArenaFrame frame(ctx.arena);
   const View dh = ctx.arena.take(x.dtype, {x.dim[0], x.cols()});
-  std::visit([&](const auto& m) { m.backward(ctx, s.h2, dy, s.mlp, dh); }, mlp);
-  norm2.backward(ctx, dh, s.mid, s.norm2, dy, dx);
-  attention.backward(ctx, batch, rope, s.h1, dx, s.attention, dh);
-  norm1.backward(ctx, dh, x, s.norm1, dx, dx);
+  const View dmid = ctx.later ? ctx.lasting().take(x.dtype, {x.dim[0], x.cols()}) : dx;
+  if (const Moe* moe = std::get_if<Moe>(&mlp)) {
+    Ctx now = ctx;  // experts' gradients are not put off
+    now.later = nullptr;
+    moe->backward(now, s.h2, dy, s.mlp, dh);
+  } else {
+    std::get<Mlp>(mlp).backward(ctx, s.h2, dy, s.mlp, dh);
+  }
+  norm2.backward(ctx, dh, s.mid, s.norm2, dy, dmid);
+  attention.backward(ctx, batch, rope, s.h1, dmid, s.attention, dh);
+  norm1.backward(ctx, dh, x, s.norm1, dmid, dx);
 }
 
-Decoder::Decoder(const DecoderConfig& c, Parameters& p) : config_(c), dtype_(p.compute()) {
+Decoder::Decoder(const DecoderConfig& c, Parameters& p) : config_(c), dtype_(p.compute()), stages_(p.stages()) {
   std::unordered_map<std::string_view, WeightState*> named;  // a mixture has tens of thousands
   for (WeightState& w : p.all()) named[w.spec.name] = &w;
   auto find = [&](const std::string& name) {
@@ -130,12 +138,8 @@ void Decoder::embed(Ctx& ctx, const TokenBatch& batch, const View& x) const {
                        .as_bf16 = dtype_ == DType::bf16});
 }
 
-void Decoder::forward(Ctx& ctx, const TokenBatch& batch, const View& hidden) const {
-  ArenaFrame frame(ctx.arena);
-  View x = ctx.arena.take(dtype_, {batch.tokens, config_.hidden});
-  View y = ctx.arena.take(dtype_, {batch.tokens, config_.hidden});
-  embed(ctx, batch, x);
-  for (int64_t l = 0; l < config_.layers; ++l) {
+void Decoder::forward_layers(Ctx& ctx, const TokenBatch& batch, const RowRange& layers, View& x, View& y) const {
+  for (int64_t l = layers.begin; l < layers.begin + layers.count; ++l) {
     ArenaFrame block_frame(ctx.arena);
     const Block& block = blocks_[static_cast<size_t>(l)];
     BlockSaved saved = block.take_saved(ctx.arena, dtype_, batch.tokens, config_.hidden, false);
@@ -145,57 +149,90 @@ void Decoder::forward(Ctx& ctx, const TokenBatch& batch, const View& hidden) con
     block.forward(ctx, batch, rope_, l, x, y, saved);
     std::swap(x, y);
   }
-  final_norm_.forward(ctx, x, hidden, {});
 }
 
-DecoderSaved Decoder::forward_saving(Ctx& ctx, const TokenBatch& batch, Recompute recompute) const {
-  DecoderSaved s;
-  const int64_t t = batch.tokens, d = config_.hidden;
-  s.x.push_back(ctx.arena.take(dtype_, {t, d}));
-  embed(ctx, batch, s.x[0]);
-  for (int64_t l = 0; l < config_.layers; ++l) {
-    const Block& block = blocks_[static_cast<size_t>(l)];
-    s.x.push_back(ctx.arena.take(dtype_, {t, d}));
-    int64_t mark = ctx.arena.mark();
-    BlockSaved saved = block.take_saved(ctx.arena, dtype_, t, d, true);
-    if (recompute == Recompute::pointwise) mark = ctx.arena.mark();
-    block.take_activation(ctx.arena, dtype_, t, saved);
-    if (recompute == Recompute::norms) mark = ctx.arena.mark();
-    block.take_norms(ctx.arena, dtype_, t, d, saved);
-    gather_weights(ctx, *block.norm1.weight);
-    block.forward(ctx, batch, rope_, l, s.x[static_cast<size_t>(l)], s.x.back(), saved);
-    if (const Moe* moe = std::get_if<Moe>(&block.mlp)) moe->count(ctx, saved.mlp);
-    if (recompute != Recompute::none) ctx.arena.release(mark);
-    if (recompute != Recompute::block) s.blocks.push_back(saved);
+void Decoder::forward(Ctx& ctx, const TokenBatch& batch, const View& hidden) const {
+  ArenaFrame frame(ctx.arena);
+  View x = ctx.arena.take(dtype_, {batch.tokens, config_.hidden});
+  View y = ctx.arena.take(dtype_, {batch.tokens, config_.hidden});
+  const RankGroup& pipe = ctx.pipeline;
+  for (int s = 0; s < stages_.count(); ++s) {
+    if (s % pipe.size != pipe.rank) continue;
+    const bool first = s == 0, last = s + 1 == stages_.count();
+    if (first)
+      embed(ctx, batch, x);
+    else if (!ctx.exec.plan)
+      pipe.comm->recv({x.as<std::byte>(), static_cast<size_t>(x.bytes())}, (s - 1) % pipe.size, s - 1, "activations");
+    forward_layers(ctx, batch, stages_.layers_of(s), x, y);
+    if (last)
+      final_norm_.forward(ctx, x, hidden, {});
+    else if (!ctx.exec.plan)
+      pipe.comm->send({x.as<std::byte>(), static_cast<size_t>(x.bytes())}, (s + 1) % pipe.size, s, "activations");
   }
-  s.final_norm = final_norm_.take_saved(ctx.arena, t);
-  s.hidden = ctx.arena.take(dtype_, {t, d});
+}
+
+DecoderSaved Decoder::forward_saving(Ctx& ctx, const TokenBatch& batch, Recompute recompute, const RowRange& layers,
+                                     const View& x) const {
+  DecoderSaved s;
+  Arena& kept = ctx.kept();
+  const int64_t t = batch.tokens, d = config_.hidden, end = layers.begin + layers.count;
+  const bool whole = recompute == Recompute::block, activation = whole || recompute == Recompute::pointwise;
+  s.x.push_back(x);
+  for (int64_t l = layers.begin; l < end; ++l) {
+    const Block& block = blocks_[static_cast<size_t>(l)];
+    s.x.push_back(kept.take(dtype_, {t, d}));
+    int64_t mark = ctx.arena.mark();
+    BlockSaved saved = block.take_saved(whole ? ctx.arena : kept, dtype_, t, d, true);
+    if (!activation) block.take_activation(kept, dtype_, t, saved);
+    if (recompute == Recompute::none) block.take_norms(kept, dtype_, t, d, saved);
+    if (!whole) mark = ctx.arena.mark();
+    if (activation) block.take_activation(ctx.arena, dtype_, t, saved);
+    if (recompute != Recompute::none) block.take_norms(ctx.arena, dtype_, t, d, saved);
+    gather_weights(ctx, *block.norm1.weight);
+    block.forward(ctx, batch, rope_, l, s.x[s.x.size() - 2], s.x.back(), saved);
+    if (const Moe* moe = std::get_if<Moe>(&block.mlp)) moe->count(ctx, saved.mlp);
+    ctx.arena.release(mark);
+    if (!whole) s.blocks.push_back(saved);
+  }
+  if (end < config_.layers) return s;
+  s.final_norm = final_norm_.take_saved(kept, t);
+  s.hidden = kept.take(dtype_, {t, d});
   final_norm_.forward(ctx, s.x.back(), s.hidden, s.final_norm);
   return s;
 }
 
 void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s, const View& dhidden,
-                       Recompute recompute, const View& dx) const {
-  const int64_t t = batch.tokens, d = config_.hidden;
-  final_norm_.backward(ctx, dhidden, s.x.back(), s.final_norm, {}, dx);
-  reduce_gradients(ctx, *final_norm_.weight);
-  for (int64_t l = config_.layers - 1; l >= 0; --l) {
+                       Recompute recompute, const RowRange& layers, const View& dx) const {
+  const int64_t t = batch.tokens, d = config_.hidden, end = layers.begin + layers.count;
+  if (end == config_.layers) {
+    final_norm_.backward(ctx, dhidden, s.x.back(), s.final_norm, {}, dx);
+    reduce_gradients(ctx, *final_norm_.weight);
+  }
+  View dy = dx;
+  if (ctx.later) {
+    dy = ctx.lasting().take(dtype_, {t, d});
+    ctx.run(kn::Convert{.x = dx, .y = dy});
+  }
+  for (int64_t l = end - 1; l >= layers.begin; --l) {
+    const auto at = static_cast<size_t>(l - layers.begin);
     const Block& block = blocks_[static_cast<size_t>(l)];
-    const View& x = s.x[static_cast<size_t>(l)];
+    const View& x = s.x[at];
     ArenaFrame frame(ctx.arena);
     const bool whole = recompute == Recompute::block, activation = whole || recompute == Recompute::pointwise;
-    BlockSaved saved = whole ? block.take_saved(ctx.arena, dtype_, t, d, true) : s.blocks[static_cast<size_t>(l)];
-    if (recompute != Recompute::none) block.take_norms(ctx.arena, dtype_, t, d, saved);
-    if (activation) block.take_activation(ctx.arena, dtype_, t, saved);
+    BlockSaved saved = whole ? block.take_saved(ctx.lasting(), dtype_, t, d, true) : s.blocks[at];
+    if (recompute != Recompute::none) block.take_norms(ctx.lasting(), dtype_, t, d, saved);
+    if (activation) block.take_activation(ctx.lasting(), dtype_, t, saved);
     gather_weights(ctx, *block.norm1.weight);
     if (whole) {
-      block.forward(ctx, batch, rope_, l, x, s.x[static_cast<size_t>(l) + 1], saved);
+      block.forward(ctx, batch, rope_, l, x, s.x[at + 1], saved);
     } else if (recompute != Recompute::none) {
       block.norm1.forward(ctx, x, saved.h1, saved.norm1);
       block.norm2.forward(ctx, saved.mid, saved.h2, saved.norm2);
       if (activation) std::visit([&](const auto& m) { m.activate(ctx, saved.mlp); }, block.mlp);
     }
-    block.backward(ctx, batch, rope_, x, dx, saved, dx);
+    const View din = ctx.later && l > layers.begin ? ctx.lasting().take(dtype_, {t, d}) : dx;
+    block.backward(ctx, batch, rope_, x, dy, saved, din);
+    dy = din;
     reduce_gradients(ctx, *block.norm1.weight);
   }
 }

@@ -58,7 +58,7 @@ struct Block {
   void take_activation(Arena& arena, DType dtype, int64_t tokens, BlockSaved& saved) const;
   void forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, int64_t layer, const View& x,
                const View& y, const BlockSaved& saved) const;
-  // dx may be dy.
+  // dx may be dy, unless gradients of weights are put off (Ctx::later).
   void backward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, const View& x, const View& dy,
                 const BlockSaved& saved, const View& dx) const;
 };
@@ -67,9 +67,9 @@ struct Block {
 // blocks.
 enum class Recompute : uint8_t { none, norms, pointwise, block };
 
-// What a training forward leaves for its backward.
+// What a training forward of a run of layers leaves for its backward.
 struct DecoderSaved {
-  std::vector<View> x;  // residual stream before each block, and after the last
+  std::vector<View> x;  // residual stream before each block of the run, and after its last
   std::vector<BlockSaved> blocks;
   NormSaved final_norm;
   View hidden;  // (T, D) after the final norm
@@ -86,28 +86,37 @@ class Decoder {
   // Rotary tables for `positions` rows: needed before the first run unless positions are learned.
   void make_rope(Arena& arena, int64_t positions, const kn::Exec& exec);
 
-  // hidden (T,D): the final norm's output, for inference; scratch is given back.
+  // hidden (T,D): the final norm's output, for inference; scratch is given back. In a pipeline each rank
+  // computes its layers and passes on what the next wants; the last one has hidden.
   void forward(Ctx& ctx, const TokenBatch& batch, const View& hidden) const;
-  // The same arithmetic, keeping what backward needs.
-  DecoderSaved forward_saving(Ctx& ctx, const TokenBatch& batch, Recompute recompute) const;
-  // Accumulates the gradient of every weight but the embeddings from dhidden (T,D), the gradient of
-  // saved.hidden. dx (T,D): the gradient of the embeddings' sum.
+  // x (T,D): the residual stream before the first layer.
+  void embed(Ctx& ctx, const TokenBatch& batch, const View& x) const;
+  // The same arithmetic for a run of layers, keeping what backward needs in ctx.kept(), x (their input)
+  // among it; after the last layer the final norm too.
+  DecoderSaved forward_saving(Ctx& ctx, const TokenBatch& batch, Recompute recompute, const RowRange& layers,
+                              const View& x) const;
+  // Accumulates the gradients of the weights of these layers. dx (T,D): the gradient of the layers' output
+  // (where the last one is among them that of dhidden (T,D), the gradient of saved.hidden, is made first)
+  // becomes that of their input.
   void backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& saved, const View& dhidden,
-                Recompute recompute, const View& dx) const;
+                Recompute recompute, const RowRange& layers, const View& dx) const;
   // The gradients of the embeddings, after the head's.
   void backward_embed(Ctx& ctx, const View& ids, const View& positions, const View& dx) const;
 
   // The weight of the LM head (the embedding when tied).
   WeightState& head() const { return *head_; }
+  RowRange all_layers() const { return {0, config_.layers}; }
+  const Stages& stages() const { return stages_; }
 
  private:
-  void embed(Ctx& ctx, const TokenBatch& batch, const View& x) const;
+  void forward_layers(Ctx& ctx, const TokenBatch& batch, const RowRange& layers, View& x, View& y) const;
   DecoderConfig config_;
   DType dtype_;
   WeightState *embed_, *positions_ = nullptr, *head_;
   std::vector<Block> blocks_;
   Norm final_norm_;
   RopeTables rope_;
+  Stages stages_;
 };
 
 }  // namespace llmctl

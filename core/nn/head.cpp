@@ -9,6 +9,10 @@
 
 namespace llmctl {
 
+namespace {
+bool elsewhere(const Ctx& ctx) { return ctx.pipeline.rank + 1 < ctx.pipeline.size; }
+}  // namespace
+
 Head Head::of(const Decoder& decoder) {
   const DecoderConfig& c = decoder.config();
   return {.weight = &decoder.head(), .vocab = c.vocab, .padded_vocab = c.padded_vocab(),
@@ -16,6 +20,7 @@ Head Head::of(const Decoder& decoder) {
 }
 
 void Head::logits(Ctx& ctx, const View& hidden, const View& out) const {
+  if (elsewhere(ctx)) return;
   gather_weights(ctx, *weight);
   Linear{weight, nullptr}.forward(ctx, hidden, out);
 }
@@ -47,6 +52,7 @@ std::vector<RowRange> chain_pieces(int64_t rows, int64_t seq, int64_t fit) {
 }  // namespace
 
 void Head::loss(Ctx& ctx, const View& hidden, const View& targets, const View& loss) const {
+  if (elsewhere(ctx)) return;
   gather_weights(ctx, *weight);
   const Linear head{weight, nullptr};
   ArenaFrame whole(ctx.arena);

@@ -8,6 +8,7 @@
 
 namespace llmctl {
 
+// Of a pipeline the last rank has it: logits() and loss() do nothing at the others.
 struct Head {
   WeightState* weight = nullptr;
   int64_t vocab = 0, padded_vocab = 0;

@@ -31,7 +31,7 @@ struct Linear {
   void forward(Ctx& ctx, const View& panels, const View& x, const View& y, const View& residual) const;
   // dx (T, in) = dy W, plus residual (T, in) or none before the one rounding; dx may be residual.
   void backward_input(Ctx& ctx, const View& dy, const View& dx, const View& residual = {}) const;
-  // Gradients of weight and bias, a part each of ctx.parts.
+  // Gradients of weight and bias, a part each of ctx.parts; put off where ctx.later is set.
   void backward_weight(Ctx& ctx, const View& dy, const View& x) const;
   // The gradients of one part, whose sequences have `seq` rows.
   void backward_weight(Ctx& ctx, const View& dy, const View& x, int64_t seq) const;

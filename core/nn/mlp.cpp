@@ -27,7 +27,7 @@ void Mlp::forward(Ctx& ctx, const View& h, const View& residual, const View& y, 
 
 void Mlp::backward(Ctx& ctx, const View& h, const View& dy, const MlpSaved& saved, const View& dh) const {
   ArenaFrame frame(ctx.arena);
-  const View dact = ctx.arena.take(h.dtype, {saved.act.dim[0], width});
+  const View dact = ctx.lasting().take(h.dtype, {saved.act.dim[0], width});
   down.backward_input(ctx, dy, dact);
   down.backward_weight(ctx, dy, saved.act);
   if (kind == MlpKind::swiglu) {

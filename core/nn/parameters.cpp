@@ -61,6 +61,7 @@ Parameters::Parameters(Table table, DType compute, Purpose purpose, kn::Device d
   check(!s.cut() || s.stage < 2, Code::unsupported, "[train] parallel.zero ", s.stage,
         " with tp, pp or ep is not written yet: want 0 or 1");
   const Slicing slicing(table, s);
+  stages_ = slicing.stages();
   const auto borders = cut_rows(table, s, training_.update == Update::muon);
   const Table whole = s.cut() ? table : Table();
   for (size_t i = 0; i < table.size(); ++i) {

@@ -104,6 +104,7 @@ class Parameters {
   int64_t packed_bytes() const;
 
   const Sharding& sharding() const { return training_.sharding; }
+  const Stages& stages() const { return stages_; }
   // Where gradients, or weights too, pass from and to their owners in a pass: else null.
   BundleStore* store() { return store_.get(); }
   void clear_gradients(const kn::Exec& exec);
@@ -128,6 +129,7 @@ class Parameters {
   DType compute_;
   Purpose purpose_;
   TrainingMemory training_;
+  Stages stages_{0, 1, 1};
   Arena arena_;
   View gathered_;                   // u8: a whole matrix in the compute dtype, where masters are sharded
   std::span<int64_t> gradients_;    // all of grad, one after another, where ranks sum them

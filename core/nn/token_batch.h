@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 
+#include "core/nn/chunks.h"
 #include "core/nn/context.h"
 
 namespace llmctl {
@@ -13,8 +15,10 @@ class BatchBuilder {
  public:
   // In a staged arena, which it refers to. Room for max_tokens tokens and for attention groups of `pages` pages (at least one document's).
   // `vocab`: what ids are checked against. The batch comes in pieces of `piece` tokens each, which rows
-  // do not straddle (0: one piece).
-  BatchBuilder(Arena& arena, int64_t max_tokens, int64_t pages, int64_t vocab, int64_t piece = 0);
+  // do not straddle (0: one piece). With chunks of sequences rows are whole sequences, a batch is one piece of
+  // whole units, and the views below are of the rows of this rank.
+  BatchBuilder(Arena& arena, int64_t max_tokens, int64_t pages, int64_t vocab, int64_t piece = 0,
+               const ChunkLayout& chunks = {});
   // Twice what documents of a page or more need; shorter ones are attended in more groups.
   static int64_t default_pages(int64_t tokens) { return (tokens + 31) / 32 * 2 + 2; }
 
@@ -27,7 +31,7 @@ class BatchBuilder {
   // Shapes for a planning pass: `tokens` of whatever.
   void plan(int64_t tokens);
   // Brings what was added to the device (core/tensor/arena.h): before the views below are read there.
-  void send(const kn::Exec& exec) const { arena_->send(exec); }
+  void send(const kn::Exec& exec);
   // Views of what was added, on the device: one piece of it, ...
   const TokenBatch& batch(int64_t piece = 0);
   int64_t pieces() const { return static_cast<int64_t>(pieces_.size()); }
@@ -35,22 +39,28 @@ class BatchBuilder {
   View ids() const { return rows_view(ids_); }
   View positions() const { return rows_view(positions_); }
   View targets() const { return rows_view(targets_); }
-  View host_targets() const { return elements_of(targets_, {0, tokens_}); }
+  View host_targets() const { return elements_of(targets_, {0, rows()}); }
 
  private:
-  void check_ids(std::span<const int32_t> ids, bool target) const;
-  void add_document(int64_t begin, int64_t length);
-  View rows_view(const View& whole) const;
   struct Piece {
     RowRange rows, sequences;
     std::vector<AttentionGroup> groups;  // relative to the piece
   };
+  void check_ids(std::span<const int32_t> ids, bool target) const;
+  void add_document(int64_t begin, int64_t length);
+  void open_group(Piece& piece, int64_t begin, int64_t pages);
+  void deal_row(int64_t begin, std::span<const int32_t> tokens, std::span<const int32_t> targets);
+  void cut_documents();
+  int64_t rows() const { return chunks_ ? tokens_ / chunks_->layout().ranks : tokens_; }
+  View rows_view(const View& whole) const;
   Piece& piece_of(int64_t begin);
   Arena* arena_;
   int64_t pages_ = 0, vocab_ = 0, piece_ = 0, tokens_ = 0, sequences_ = 0, table_entries_ = 0, group_pages_ = 0;
   View ids_, positions_, slots_, sequence_rows_, page_table_, targets_;
   std::vector<Piece> pieces_;
   TokenBatch batch_;
+  std::unique_ptr<ChunkTables> chunks_;  // or none
+  std::vector<DocumentRun> documents_;   // with chunks; until cut a group's sequences are these
 };
 
 }  // namespace llmctl

@@ -109,13 +109,20 @@ void first_rank(Comm* comm, CommLabel label, const std::function<void()>& work) 
 
 }  // namespace
 
+fs::path checkpoint_folder(const fs::path& run, int64_t step) { return run / "checkpoints" / fmt::format("step-{}", step); }
+
 fs::path save_checkpoint(const fs::path& run, const Model& model, const CheckpointState& state, int64_t keep,
-                         const std::function<void(const fs::path&)>& extra, RunLease* lease) {
+                         const std::function<void(const fs::path&)>& extra, RunLease* lease, const BesideTraining* beside) {
   const Sharding& sharding = model.parameters().sharding();
-  Comm* comm = sharding.shared() ? sharding.comm : nullptr;
+  Comm* comm = beside ? beside->comm : sharding.shared() ? sharding.comm : nullptr;
+  const kn::Exec& exec = beside ? beside->exec : model.exec();
   const CommLabel label("checkpoint", state.step);
-  const std::string name = fmt::format("step-{}", state.step);
-  const fs::path final = run / "checkpoints" / name;
+  const fs::path final = checkpoint_folder(run, state.step);
+  const std::string name = final.filename().string();
+  // The last to read the weights here says what is written.
+  const bool first = !comm || comm->rank() == 0, model_from_memory = first && !sharding.states();
+  std::function<void(size_t)> tell;
+  if (beside) tell = [beside](size_t count) { beside->gate->release(count); };
   std::unique_ptr<RunLease> own;
   fs::path folder;
   first_rank(comm, label, [&] {
@@ -130,7 +137,7 @@ fs::path save_checkpoint(const fs::path& run, const Model& model, const Checkpoi
   std::string written;  // name and digest of this rank's file
   const auto save_mine = [&] {
     held(lease, [&] {
-      const fs::path file = save_state_file(folder / "state", model.parameters(), model.exec());
+      const fs::path file = save_state_file(folder / "state", model.parameters(), exec, model_from_memory ? nullptr : tell);
       written = Json{{fs::relative(file, folder).generic_string(), digest_of_file(file).hex()}}.dump();
     });
   };
@@ -145,7 +152,8 @@ fs::path save_checkpoint(const fs::path& run, const Model& model, const Checkpoi
       files.emplace(folder / "state");
       from_files = [&](const Param& p, std::vector<float>& memory) { return files->master(p, memory); };
     }
-    model.save(folder / "model", from_files);
+    model.save(folder / "model", from_files, exec, model_from_memory ? tell : nullptr);
+    if (beside) beside->gate->open();
     if (extra) extra(folder / "model");
     save_state_json(folder / "state" / "state.json", state);
     const Json done = {{"step", state.step}, {"files", digests_of(folder, known)}};
@@ -157,6 +165,7 @@ fs::path save_checkpoint(const fs::path& run, const Model& model, const Checkpoi
     std::erase_if(all, [&](const fs::path& c) { return step_of(c) > state.step; });
     for (size_t i = static_cast<size_t>(keep); keep > 0 && i < all.size(); ++i) lease->remove(all[i]);
   };
+  if (beside && !first) beside->gate->open();
   first_rank(comm, label, [&] { held(lease, complete); });
   return final;
 }

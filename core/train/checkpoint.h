@@ -11,6 +11,7 @@
 
 #include "core/models/model.h"
 #include "core/train/lease.h"
+#include "core/train/save_gate.h"
 
 namespace llmctl {
 
@@ -21,12 +22,22 @@ struct CheckpointState {
   std::string weights_digest;  // of the last step, "" when digests are off
 };
 
+// What a save has of its own that runs beside training (checkpoint_writer.h).
+struct BesideTraining {
+  Comm* comm = nullptr;      // of the run's ranks, used by nobody else meanwhile
+  SaveGate* gate = nullptr;  // hears what is written
+  kn::Exec exec;
+};
+
 // `extra` writes further files into model/ (the tokenizer). Keeps the newest `keep` (0: all).
 // Returns the checkpoint's folder. Collective over the ranks that share the model's state, which see one
 // file system: each writes the rows it owns, the first the rest; DONE is written when all have. The first
 // rank's lease; none: one for this call. Error{device} when a newer epoch of the run has begun.
 fs::path save_checkpoint(const fs::path& run, const Model& model, const CheckpointState& state, int64_t keep,
-                         const std::function<void(const fs::path&)>& extra, RunLease* lease = nullptr);
+                         const std::function<void(const fs::path&)>& extra, RunLease* lease = nullptr,
+                         const BesideTraining* beside = nullptr);
+// Where it will be.
+fs::path checkpoint_folder(const fs::path& run, int64_t step);
 
 // The newest complete checkpoint at or before `at_most` steps. A damaged one is skipped with a call of
 // `warn` that names it. For one rank; it tells the others.

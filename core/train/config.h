@@ -19,11 +19,13 @@ struct DataConfig {
 };
 
 struct UnitConfig {
-  int64_t sequences = 4, seq_len = 256;
+  int64_t sequences = 4, seq_len = 256, chunks = 1;
   template <class V>
   void fields(V& v) {
     v("sequences", sequences, "rows of one unit, the logical micro-batch").range(1, 1 << 20);
     v("seq_len", seq_len, "tokens of a row").range(1, 1 << 24);
+    v("chunks", chunks, "equal slices of every row, each a part of the gradient sums: parallel.cp shares them out")
+        .range(1, 64);
   }
 };
 
@@ -126,10 +128,12 @@ struct ExpertsConfig {
 
 struct CheckpointConfig {
   int64_t every = 0, keep = 2;
+  bool asynchronous = true;
   template <class V>
   void fields(V& v) {
     v("every", every, "steps between checkpoints, 0 for the last only").range(0, 1e12);
     v("keep", keep, "checkpoints kept, 0 for all").range(0, 1 << 20);
+    v("asynchronous", asynchronous, "written while training goes on (on a CPU)");
   }
 };
 

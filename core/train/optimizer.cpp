@@ -184,6 +184,7 @@ UpdateResult Optimizer::update(const TrainConfig& config, int64_t step, double g
   if (digest_) kn::run(kn::Clear{.x = digest_out_}, exec);
   int64_t at = 0;
   each_param(parameters_, [&](WeightState& w, const Param&, size_t i) {
+    if (gate_ && !exec.plan) gate_->wait(static_cast<size_t>(&w - parameters_.all().data()));
     const View digest(digest_out_.as<int64_t>() + at++ * kDigestRow, DType::i64, {4});
     w.muon ? muon(s, w, i, digest, exec) : adamw(s, w, i, digest, exec);
   });

@@ -10,6 +10,7 @@
 #include "core/nn/parameters.h"
 #include "core/train/config.h"
 #include "core/train/muon.h"
+#include "core/train/save_gate.h"
 
 namespace llmctl {
 
@@ -30,6 +31,8 @@ class Optimizer {
   // digests are of the whole model, all stages of it, on all ranks (Parameters::sharding).
   Optimizer(Parameters& parameters, const Table& whole, Arena& arena, bool digest);
 
+  // Updates of a weight wait until a save that runs beside them has written it.
+  void wait_at(SaveGate* gate) { gate_ = gate; }
   // Error{input} naming the first tensor whose gradient overflowed or was not finite.
   void check_overflow(const std::string& where, const kn::Exec& exec) const;
   // gradient_scale turns the accumulated sums into the mean gradient. step counts from 0.
@@ -53,6 +56,7 @@ class Optimizer {
   Parameters& parameters_;
   Arena& arena_;
   bool digest_;
+  SaveGate* gate_ = nullptr;
   struct Place {
     int64_t number, first_tile;  // of a parameter, among all
   };

@@ -3,14 +3,17 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <fstream>
 
 #include "core/base/signal.h"
 #include "core/models/score.h"
+#include "core/train/checkpoint_writer.h"
 #include "core/train/collect.h"
 #include "core/train/lease.h"
+#include "core/train/metrics.h"
 #include "core/train/report.h"
 #include "core/train/tensorboard.h"
 
@@ -20,45 +23,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-Json json_of(const StepResult& r) {
-  Json tensors = Json::array();
-  for (const TensorDigest& t : r.tensors) {
-    Digest d = t.gradient;
-    d += t.weights;
-    tensors.push_back(d.hex());
-  }
-  Json line = {{"step", r.step},
-               {"loss", r.loss},
-               {"learning_rate", r.learning_rate},
-               {"grad_norm", r.grad_norm},
-               {"targets", r.targets}};
-  if (r.router.balance > 0) {
-    line["router_aux_loss"] = r.router.balance;
-    line["router_z_loss"] = r.router.z;
-  }
-  Json digest = {{"batch", r.batch.hex()}};
-  if (!r.tensors.empty()) {
-    digest["gradient"] = r.gradient.hex();
-    digest["weights"] = r.weights.hex();
-  }
-  line["digest"] = digest;
-  if (!r.tensors.empty()) line["tensors"] = tensors;
-  return line;
-}
-
-// metrics.jsonl without the lines of steps at or after `step`: what a resume appends to.
-std::string metrics_before(const fs::path& file, int64_t step) {
-  std::ifstream in(file);
-  std::string kept, line;
-  while (std::getline(in, line)) {
-    const Json json = Json::parse(line, nullptr, false);
-    if (json.is_object() && json.contains("step") && json["step"].is_number_integer() &&
-        json["step"].get<int64_t>() < step)
-      kept += line + "\n";
-  }
-  return kept;
-}
 
 void write_run_json(const RunInputs& in, const Model& model, RunLease& lease) {
   Json tensors = Json::array();
@@ -88,13 +52,15 @@ class Run {
     const int64_t steps = in_.config.schedule.steps;
     Progress progress(log_, "training", "steps", static_cast<uint64_t>(steps));
     for (int64_t step = first_; step < steps && !result_.interrupted; ++step) {
-      one_step(step, progress);
+      const AnyRank any = one_step(step, progress);
+      if (any.failed) writer_->wait();
       const bool last = step + 1 == steps;
-      const bool wanted = all_reduce_one(comm_, interrupted() ? 1 : 0, CommOp::max, CommLabel("interrupt", step)) != 0;
-      result_.interrupted = !last && (wanted || (in_.stop_after > 0 && step + 1 >= in_.stop_after));
+      result_.interrupted = !last && (any.interrupted || (in_.stop_after > 0 && step + 1 >= in_.stop_after));
       const int64_t every = in_.config.checkpoint.every;
       if (last || result_.interrupted || (every > 0 && (step + 1) % every == 0)) save(step + 1);
     }
+    writer_->wait();
+    note_save();
     progress.finish();
     finish();
     return result_;
@@ -122,6 +88,8 @@ class Run {
       for (const MemoryLine& line : trainer_.plan())
         log_.line(fmt::format("memory: {:<32} {}", line.what, human_bytes(line.bytes)));
     together(comm_, "memory", [&] { trainer_.allocate(); });
+    writer_ = std::make_unique<CheckpointWriter>(comm_, exec_, in_.config.checkpoint.asynchronous);
+    trainer_.optimizer().wait_at(&writer_->gate());
     if (!from.empty()) {
       const CheckpointState s = load_checkpoint(from, trainer_.model(), exec_);
       together(comm_, "the run's data", [&] {
@@ -166,6 +134,18 @@ class Run {
 
   bool first_rank() const { return comm_.rank() == 0; }
 
+  // What one rank knows and all must: whether it was asked to stop, whether its save failed, how long the
+  // last save held it up.
+  struct AnyRank {
+    bool interrupted = false, failed = false;
+    double blocked = 0;
+  };
+  AnyRank any_rank(int64_t step) {
+    std::array<int64_t, 3> any{interrupted(), writer_->failed(), static_cast<int64_t>(1e9 * writer_->blocked())};
+    comm_.all_reduce(any, CommOp::max, CommLabel("end of the step", step));
+    return {any[0] != 0, any[1] != 0, 1e-9 * static_cast<double>(any[2])};
+  }
+
   void beat(const char* state) {
     if (lease_)
       lease_->beat({result_.steps, in_.config.schedule.steps, state, busy_ > 0 ? static_cast<double>(trained_) / busy_ : 0});
@@ -176,7 +156,7 @@ class Run {
     trainer_.model().load(TensorStore(in_.config.init));
   }
 
-  void one_step(int64_t step, Progress& progress) {
+  AnyRank one_step(int64_t step, Progress& progress) {
     beat("training");
     const auto start = Clock::now();
     const StepResult r = trainer_.step(*in_.train, step);
@@ -187,7 +167,7 @@ class Run {
     result_.steps = step + 1;
     result_.train_loss = r.loss;
     if (!r.tensors.empty()) last_weights_ = r.weights.hex();
-    Json line = json_of(r);
+    Json line = metrics_line(r);
     line["tokens"] = tokens_;
     line["seconds"] = seconds;
     line["tokens_per_second"] = static_cast<double>(r.tokens) / seconds;
@@ -199,15 +179,22 @@ class Run {
       result_.validated = true;
       line["val_loss"] = result_.val_loss;
     }
+    const AnyRank any = any_rank(step);
+    note_save(any.blocked);
+    if (saved_) {
+      line["checkpoint_seconds"] = saved_->seconds;
+      line["checkpoint_blocked_seconds"] = saved_->blocked;
+      saved_.reset();
+    }
     together(comm_, CommLabel("metrics", step), [&] {
       if (first_rank()) record(line, r, step);
     });
-    if (!first_rank()) return;
-    if (progress.due())
+    if (first_rank() && progress.due())
       progress.update(static_cast<uint64_t>(step + 1),
                       fmt::format("loss {:.4f}  {} tokens/s  {:.0f} % of peak", r.loss,
                                   short_count(static_cast<double>(trained_) / busy_),
                                   100 * flops_ * static_cast<double>(trained_) / busy_ / peak_));
+    return any;
   }
 
   void record(const Json& line, const StepResult& r, int64_t step) {
@@ -235,10 +222,25 @@ class Run {
 
   void save(int64_t steps) {
     beat("saving");
+    writer_->wait();
+    note_save();
     const CheckpointState state{steps, tokens_, in_.train->digest(), last_weights_};
-    result_.checkpoint =
-        save_checkpoint(in_.folder, trainer_.model(), state, in_.config.checkpoint.keep, in_.extra_model_files,
-                        lease_.get());
+    result_.checkpoint = checkpoint_folder(in_.folder, steps);
+    writer_->start(steps, [this, state](const BesideTraining& beside) {
+      save_checkpoint(in_.folder, trainer_.model(), state, in_.config.checkpoint.keep, in_.extra_model_files, lease_.get(),
+                      &beside);
+    });
+  }
+
+  // The first rank's word on a save that is done, for the next line of metrics.jsonl.
+  void note_save(double blocked = 0) {
+    auto times = writer_->done();
+    if (!times) return;
+    times->blocked = std::max(times->blocked, blocked);
+    saved_ = times;
+    if (first_rank())
+      log_.line(fmt::format("checkpoint of step {}: written in {:.2f} s, training waited {:.3f} s", times->step, times->seconds,
+                            times->blocked));
   }
 
   void finish() {
@@ -266,6 +268,8 @@ class Run {
   std::unique_ptr<RunLease> lease_;  // the first rank's
   std::ofstream metrics_;
   std::unique_ptr<EventWriter> events_;
+  std::optional<SaveTimes> saved_;           // not told yet
+  std::unique_ptr<CheckpointWriter> writer_;  // the last: it ends before what it writes from
 };
 
 }  // namespace
@@ -281,7 +285,8 @@ MeshShape mesh_of(const TrainConfig& config, int ranks) {
 }
 
 Sharding sharding_of(const TrainConfig& config, int rank, int ranks) {
-  return {rank, ranks, static_cast<int>(config.parallel.zero), nullptr, mesh_of(config, ranks)};
+  return {rank, ranks, static_cast<int>(config.parallel.zero), nullptr, mesh_of(config, ranks), nullptr,
+          static_cast<int>(config.parallel.virtual_stages)};
 }
 
 Sharding sharding_of(const TrainConfig& config, const Mesh& mesh) {
@@ -299,7 +304,8 @@ double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t
   std::vector<double> sums(static_cast<size_t>(units), 0.0);
   int64_t count = 0;
   const Sharding& sharding = model.parameters().sharding();
-  const int64_t rank = comm ? sharding.replica() : 0, ranks = comm ? sharding.replicas() : 1;
+  const int64_t cp = sharding.size(Axis::cp);  // whose ranks take a unit each here
+  const int64_t rank = comm ? sharding.replica() * cp + sharding.at(Axis::cp) : 0, ranks = comm ? sharding.replicas() * cp : 1;
   const auto score = [&](int64_t u, bool counts) {
     Batch b;
     source.read(0, u, b);

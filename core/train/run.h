@@ -1,14 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A training run as a folder: run.json, metrics.jsonl, checkpoints/, report.html, events/, and what says
-// who may write it and that it lives (lease.h).
-//
-// metrics.jsonl, one object per step, keys never renamed: step, loss (nats per target), val_loss
-// (when validated after the step), learning_rate, grad_norm (before clipping), tokens (since the
-// start of the run), targets (of the step), seconds, tokens_per_second, of_peak (model FLOPs over the
-// machine's measured peak, 6 per token and weight that it uses plus causal attention), digest {batch,
-// gradient, weights} and tensors (per tensor, in the order of run.json's "tensors": the sum of its
-// gradient's and weights' digests); with a mixture of experts router_aux_loss and router_z_loss (before
-// their coefficients, core/nn/moe.h).
+// who may write it and that it lives (lease.h). metrics.h documents the keys of metrics.jsonl.
 #pragma once
 
 #include <functional>

@@ -40,11 +40,13 @@ NamedView on_disk(const std::string& name, const View& v, const kn::Exec& exec) 
 
 }  // namespace
 
-fs::path save_state_file(const fs::path& folder, const Parameters& parameters, const kn::Exec& exec) {
+fs::path save_state_file(const fs::path& folder, const Parameters& parameters, const kn::Exec& exec,
+                         const std::function<void(size_t)>& written) {
   const Sharding& s = parameters.sharding();
   std::vector<NamedView> tensors;
   Json first_row = Json::object();
-  for (const WeightState& w : parameters.all())
+  size_t count = 0;
+  for (const WeightState& w : parameters.all()) {
     for (size_t i = 0; i < w.spec.params.size(); ++i) {
       const auto rank = static_cast<size_t>(s.rank);
       const RowRange rows = w.rows_within(i, {w.borders[rank], w.borders[rank + 1] - w.borders[rank]});
@@ -55,6 +57,9 @@ fs::path save_state_file(const fs::path& folder, const Parameters& parameters, c
         if (const int64_t first = rows_in_file(w, rows).begin; first > 0) first_row[name] = first;
       }
     }
+    ++count;  // a weight of which nothing is here goes with the one before
+    if (written && !tensors.empty()) tensors.back().written = [&written, count] { written(count); };
+  }
   const fs::path path = folder / (s.shared() ? fmt::format("optimizer-{:05}-of-{:05}.safetensors", s.rank + 1, s.ranks)
                                              : "optimizer.safetensors");
   std::map<std::string, std::string> metadata = {{"format", "llmctl"}};

@@ -7,6 +7,7 @@
 // metadata's "first_row", a JSON object by name (absent: 0).
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -17,7 +18,9 @@
 namespace llmctl {
 
 // This rank's file of the rows it owns (Sharding: an even share of them where all keep all). Returns it.
-fs::path save_state_file(const fs::path& folder, const Parameters& parameters, const kn::Exec& exec);
+// written(n): the first n weights of parameters.all() are not read again.
+fs::path save_state_file(const fs::path& folder, const Parameters& parameters, const kn::Exec& exec,
+                         const std::function<void(size_t)>& written = nullptr);
 
 class StateFiles {
  public:

@@ -20,14 +20,6 @@ Panels panels_of(const TrainConfig& config, int64_t units) {
 
 namespace {
 
-Recompute recompute_of(const TrainConfig& config) {
-  const std::string& r = config.parallel.recompute;
-  return r == "block"       ? Recompute::block
-         : r == "pointwise" ? Recompute::pointwise
-         : r == "norms"     ? Recompute::norms
-                            : Recompute::none;
-}
-
 // A unit's routing decides the losses of all its tokens, and a part of an expert's gradients is one chain.
 void check_experts(const TrainConfig& config) {
   const int64_t part = config.moe.units_per_part;
@@ -48,9 +40,11 @@ void check_leaves(const char* what, int64_t width, int leaves, int tp) {
 }
 
 void check_layout(const DecoderConfig& c, const Sharding& s) {
-  for (const Axis axis : {Axis::pp, Axis::cp, Axis::ep})
+  for (const Axis axis : {Axis::ep})
     check(s.size(axis) == 1, Code::unsupported, "[train] parallel.", name_of(axis), " ", s.size(axis), ": not written yet");
-  const int tp = s.size(Axis::tp);
+  const int tp = s.size(Axis::tp), stages = s.size(Axis::pp) * s.virtual_stages;
+  check(s.size(Axis::pp) == 1 || stages <= c.layers, Code::input, "[train] parallel.pp ", s.size(Axis::pp),
+        s.virtual_stages > 1 ? " with virtual_stages " + std::to_string(s.virtual_stages) : "", ": more stages than the ", c.layers, " layers");
   if (tp == 1) return;
   check(c.moe.experts == 0 && !c.head_norms, Code::unsupported, "[train] parallel.tp ", tp,
         c.head_norms ? ": not written yet for norms of heads (Qwen3)" : ": not written yet for experts");
@@ -61,11 +55,35 @@ void check_layout(const DecoderConfig& c, const Sharding& s) {
   check_leaves("the MLP's width", c.intermediate, c.leaves_mlp, tp);
 }
 
+void check_chunks(const UnitConfig& unit, int cp, bool experts, const kn::Device& device) {
+  const int64_t c = unit.chunks;
+  check((c & (c - 1)) == 0 && unit.seq_len % c == 0, Code::input, "[train] unit.chunks ", c,
+        ": want a power of two that divides unit.seq_len ", unit.seq_len);
+  check(c % cp == 0, Code::input, "[train] parallel.cp ", cp, " does not divide unit.chunks ", c,
+        ": ranks of a sequence have whole chunks of it, and as many");
+  check(c == 1 || !experts, Code::unsupported, "[train] unit.chunks ", c, ": a unit of a model with experts is not cut yet");
+  check(c == 1 || device.kind == kn::DeviceKind::cpu, Code::unsupported, "[train] unit.chunks ", c,
+        ": not there on a GPU yet, want 1, or --device cpu");
+}
+
 }  // namespace
+
+ChunkLayout Trainer::chunks() const {
+  const UnitConfig& unit = config_.unit;
+  return {unit.chunks, unit.sequences, unit.seq_len, sharding_.at(Axis::cp), sharding_.size(Axis::cp)};
+}
+
+Recompute Trainer::recompute() const {
+  const std::string& r = config_.parallel.recompute;
+  return r == "block"       ? Recompute::block
+         : r == "pointwise" ? Recompute::pointwise
+         : r == "norms"     ? Recompute::norms
+                            : Recompute::none;
+}
 
 GradKind Trainer::grad_kind() const {
   if (config_.numerics.accumulate == "f32") return GradKind::f32;
-  return config_.batch.units == 1 && !sharding_.shared() ? GradKind::one_part : GradKind::fixed;
+  return config_.batch.units * config_.unit.chunks == 1 && !sharding_.shared() ? GradKind::one_part : GradKind::fixed;
 }
 
 TrainingMemory Trainer::memory() const {
@@ -89,13 +107,15 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
       part_units_(spec.config.moe.experts > 0 ? config.moe.units_per_part : 1),
       batch_arena_(Arena::staged("batch", exec.device)),
       step_arena_("activations", exec.device),
-      optimizer_arena_("optimizer scratch", exec.device) {
+      optimizer_arena_("optimizer scratch", exec.device),
+      returning_arena_("gradients of activations", exec.device) {
+  check_layout(spec.config, sharding);
   check(sharding.replicas() <= config.batch.units / part_units_, Code::input, "[train] ", sharding.replicas(), " ranks for the ",
         config.batch.units, " units of a step (batch.units)", part_units_ > 1 ? " in parts of moe.units_per_part" : "",
         ": a rank computes whole ones, at least one");
   check(!sharding.shared() || exec.device.kind == kn::DeviceKind::cpu, Code::unsupported,
         "[train] ranks on GPUs want NCCL, which is not there yet: --device cpu, or one rank");
-  check_layout(spec.config, sharding);
+  check_chunks(config.unit, sharding.size(Axis::cp), spec.config.moe.experts > 0, exec.device);
   check(!sharding.shared() || config.numerics.accumulate == "fixed", Code::input,
         "[train] numerics.accumulate f32 is bound to the order of one rank: ", sharding.ranks, " ranks want fixed");
   check(config.parallel.sequences_per_pass == 0 || (grad_kind() == GradKind::one_part &&
@@ -110,6 +130,10 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
                                            config.numerics.digest);
   kn::Exec dry = exec;
   dry.plan = true;
+  if (sharding_.size(Axis::pp) > 1) {
+    plan_pipeline(dry);
+    return;
+  }
   builder_->plan(unit_tokens() * units_per_pass());
   std::vector<UnitLoss> losses;
   pass(units_per_pass(), losses, dry);
@@ -120,7 +144,7 @@ void Trainer::place_batch() {
   const int64_t alive = std::min(tokens, piece_tokens());
   batch_arena_.release(0);
   builder_ = std::make_unique<BatchBuilder>(batch_arena_, tokens, BatchBuilder::default_pages(alive),
-                                            model_->spec().config.vocab, alive);
+                                            model_->spec().config.vocab, alive, chunks());
 }
 
 int64_t Trainer::piece_tokens() const {
@@ -135,8 +159,8 @@ int64_t Trainer::piece_tokens() const {
 
 std::vector<MemoryLine> Trainer::plan() const {
   return {{"weights, moments, gradients", model_->bytes()},
-          {"activations and scratch", step_arena_.peak()},
-          {"batch", batch_arena_.peak()},
+          {"activations and scratch", step_arena_.peak() + slot_bytes(false)},
+          {"batch", batch_arena_.peak() + slot_bytes(true)},
           {"optimiser scratch", optimizer_arena_.peak()}};
 }
 
@@ -146,6 +170,7 @@ void Trainer::allocate() {
   step_arena_.allocate();
   optimizer_arena_.allocate();
   place_batch();
+  allocate_slots();
   optimizer_ = std::make_unique<Optimizer>(model_->parameters(), model_->spec().table(), optimizer_arena_,
                                            config_.numerics.digest);
 }
@@ -158,29 +183,50 @@ int Trainer::scale_exponent() const {
 
 void Trainer::piece(Ctx& ctx, const TokenBatch& batch, const View& targets, const View& loss, const View& dx) {
   ArenaFrame frame(step_arena_);
-  const Recompute recompute = recompute_of(config_);
-  const DecoderSaved saved = model_->decoder().forward_saving(ctx, batch, recompute);
+  const Decoder& decoder = model_->decoder();
+  const View x = step_arena_.take(model_->spec().compute, {batch.tokens, model_->spec().config.hidden});
+  decoder.embed(ctx, batch, x);
+  const DecoderSaved saved = decoder.forward_saving(ctx, batch, recompute(), decoder.all_layers(), x);
   const View dhidden = step_arena_.take(saved.hidden.dtype, {batch.tokens, saved.hidden.cols()});
   const float scale = static_cast<float>(kn::math::power_of_two64(-scale_exponent()));
   model_->head().loss_and_gradient(ctx, saved.hidden, targets, scale, loss, dhidden);
-  model_->decoder().backward(ctx, batch, saved, dhidden, recompute, dx);
+  decoder.backward(ctx, batch, saved, dhidden, recompute(), decoder.all_layers(), dx);
 }
 
-void Trainer::pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec& exec) {
+Ctx Trainer::context(int64_t units, int64_t pieces, const kn::Exec& exec) {
   step_arena_.release(0);
   Ctx ctx{.exec = exec, .arena = step_arena_};
-  ctx.seq = config_.unit.seq_len;
-  ctx.parts_in_step = config_.batch.units;
-  ctx.part_tokens = unit_tokens();
+  const ChunkLayout cut = chunks();
+  ctx.seq = cut.slice();
+  ctx.parts_in_step = config_.batch.units * cut.chunks;
+  ctx.part_tokens = cut.part_rows();
+  ctx.context = sharding_.along(Axis::cp);
   ctx.store = model_->parameters().store();
   ctx.tensor = sharding_.along(Axis::tp);
   ctx.panels = step_arena_.bytes(model_->parameters().packed_bytes());
+  for (int64_t p = 0; p < units * cut.own(); ++p)
+    ctx.parts.push_back({p * cut.part_rows(), pieces > 1 ? piece_tokens() : cut.part_rows()});
+  return ctx;
+}
+
+void Trainer::add_losses(const View& loss, std::span<UnitLoss> losses, const kn::Exec& exec) const {
+  const std::vector<float> l = fetched<float>(exec, loss);
+  const auto rows = static_cast<size_t>(chunks().part_rows());
+  for (size_t p = 0; p < losses.size(); ++p) {
+    double sum = 0;  // in token order
+    for (size_t i = 0; i < rows; ++i) sum += static_cast<double>(l[p * rows + i]);
+    losses[p] = {sum};
+  }
+}
+
+void Trainer::pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec& exec) {
   const int64_t pieces = builder_->pieces();
+  Ctx ctx = context(units, pieces, exec);
   if (!exec.plan) builder_->send(exec);
-  for (int64_t u = 0; u < units; ++u)
-    ctx.parts.push_back({u * unit_tokens(), pieces > 1 ? piece_tokens() : unit_tokens()});
-  prepare_routing(ctx);
-  const int64_t tokens = units * unit_tokens();
+  ctx.router_stats = routing_counts(step_arena_, units);
+  if (ctx.router_stats) ctx.run(kn::Clear{.x = ctx.router_stats});
+  prepare_routing(ctx, *builder_);
+  const int64_t tokens = units * chunks().unit_rows();
   const View loss = step_arena_.take(DType::f32, {tokens});
   const View dx = step_arena_.take(model_->spec().compute, {tokens, model_->spec().config.hidden});
   for (int64_t p = 0; p < pieces; ++p) {
@@ -192,22 +238,21 @@ void Trainer::pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec&
   }
   model_->decoder().backward_embed(ctx, builder_->ids(), builder_->positions(), dx);
   if (exec.plan) return;
-  const std::vector<float> l = fetched<float>(exec, loss);
-  for (int64_t u = 0; u < units; ++u) {
-    double sum = 0;  // in token order
-    for (int64_t i = 0; i < unit_tokens(); ++i) sum += static_cast<double>(l[static_cast<size_t>(u * unit_tokens() + i)]);
-    losses.push_back({sum});
-  }
-  finish_routing(ctx, losses);
+  losses.resize(losses.size() + ctx.parts.size());
+  const std::span<UnitLoss> now = std::span(losses).last(ctx.parts.size());
+  add_losses(loss, now, exec);
+  finish_routing(ctx, now);
 }
 
-void Trainer::prepare_routing(Ctx& ctx) {
+View Trainer::routing_counts(Arena& arena, int64_t units) const {
   const MoeConfig& moe = model_->spec().config.moe;
-  if (moe.experts == 0) return;
+  return moe.experts == 0 ? View{} : arena.take(DType::i64, {units, 2 * moe.experts + 1});
+}
+
+void Trainer::prepare_routing(Ctx& ctx, const BatchBuilder& builder) const {
+  if (!ctx.router_stats) return;
   ctx.parts_per_expert_part = config_.moe.units_per_part;
-  ctx.router_stats = step_arena_.take(DType::i64, {static_cast<int64_t>(ctx.parts.size()), 2 * moe.experts + 1});
-  ctx.run(kn::Clear{.x = ctx.router_stats});
-  const int32_t* targets = builder_->host_targets().as<int32_t>();
+  const int32_t* targets = builder.host_targets().as<int32_t>();
   for (const RowRange& unit : ctx.parts) {
     const int64_t n = ctx.exec.plan ? 1
                                     : std::count_if(targets + unit.begin, targets + unit.begin + unit.count,
@@ -216,29 +261,29 @@ void Trainer::prepare_routing(Ctx& ctx) {
   }
 }
 
-void Trainer::finish_routing(const Ctx& ctx, std::vector<UnitLoss>& losses) const {
+void Trainer::finish_routing(const Ctx& ctx, std::span<UnitLoss> losses) const {
   const DecoderConfig& c = model_->spec().config;
-  const size_t first = losses.size() - ctx.parts.size();
   if (ctx.part_weight.empty()) return;
   const std::vector<int64_t> counted = fetched<int64_t>(ctx.exec, ctx.router_stats);
   for (size_t u = 0; u < ctx.part_weight.size(); ++u) {
     const int64_t* stats = counted.data() + static_cast<int64_t>(u) * ctx.router_stats.cols();
     const RouterLosses router = router_losses(c.moe, c.layers, stats, unit_tokens());
     const double targets = ctx.part_weight[u] * kn::math::power_of_two64(scale_exponent());
-    losses[first + u].balance = targets * router.balance;
-    losses[first + u].z = targets * router.z;
+    losses[u].balance = targets * router.balance;
+    losses[u].z = targets * router.z;
   }
 }
 
-void Trainer::add_unit(const BatchSource& source, int64_t step, int64_t unit, StepResult& result) {
+void Trainer::add_unit(const BatchSource& source, int64_t step, int64_t unit, BatchBuilder& builder, StepResult& result) const {
   Batch b;
   source.read(step, unit, b);
   check(b.rows == config_.unit.sequences && b.seq == config_.unit.seq_len, Code::bug, "[train] a unit of ", b.rows,
         " x ", b.seq, " tokens");
   for (int64_t r = 0; r < b.rows; ++r)
-    builder_->add_row(std::span(b.tokens).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
-                      std::span(b.targets).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
-                      b.doc_starts[static_cast<size_t>(r)]);
+    builder.add_row(std::span(b.tokens).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
+                    std::span(b.targets).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
+                    b.doc_starts[static_cast<size_t>(r)]);
+  if (sharding_.at(Axis::cp) > 0) return;  // ranks of one unit: the first counts it
   result.targets += std::count_if(b.targets.begin(), b.targets.end(), [](int32_t t) { return t >= 0; });
   result.tokens += b.rows * b.seq;
   Digest d = digest_of(b.tokens.data(), b.tokens.size() * 4);
@@ -256,11 +301,14 @@ void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, S
                       std::vector<UnitLoss>& losses) {
   const int64_t per_pass = units_per_pass();
   const CommLabel label("units", step);
+  if (sharding_.size(Axis::pp) > 1)
+    compute_in_pipeline(source, step, units, result, losses);
+  else
   for (int64_t done = 0; done < most_units(); done += per_pass) {
     const int64_t first = units.begin + done, count = std::min(per_pass, units.count - done);
     all(label, [&] {
       builder_->clear();
-      for (int64_t u = first; u < first + count; ++u) add_unit(source, step, u, result);
+      for (int64_t u = first; u < first + count; ++u) add_unit(source, step, u, *builder_, result);
     });
     if (count > 0)
       pass(count, losses, exec_);
@@ -269,7 +317,8 @@ void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, S
   }
   all(label, [&] {
     for (size_t i = 0; i < losses.size(); ++i)
-      check(std::isfinite(losses[i].loss), Code::input, "[train] step ", step, ", unit ", units.begin + static_cast<int64_t>(i),
+      check(std::isfinite(losses[i].loss), Code::input, "[train] step ", step, ", unit ",
+            units.begin + static_cast<int64_t>(i) / chunks().own(),
             ": the loss is not finite");
     optimizer_->check_overflow(fmt::format("step {}", step), exec_);
   });
@@ -277,20 +326,29 @@ void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, S
 
 // What the ranks' units came to, on all: losses in the order of units, counts and digests of all.
 void Trainer::join(const RowRange& units, StepResult& result, std::vector<UnitLoss>& losses) const {
-  if (!sharding_.shared()) return;
+  const ChunkLayout cut = chunks();
+  const auto sums_of_units = [&] {  // parts in order
+    if (cut.chunks == 1) return;
+    std::vector<UnitLoss> sums(static_cast<size_t>(config_.batch.units));
+    for (size_t p = 0; p < losses.size(); ++p) sums[p / static_cast<size_t>(cut.chunks)].loss += losses[p].loss;
+    losses = std::move(sums);
+  };
+  if (!sharding_.shared()) return sums_of_units();
   Comm& comm = *sharding_.comm;
   const CommLabel label("losses", result.step);
-  std::vector<UnitLoss> all(static_cast<size_t>(config_.batch.units));
-  if (sharding_.speaks())
-    std::copy(losses.begin(), losses.end(), all.begin() + units.begin);
-  else
-    result = {.step = result.step};
+  std::vector<UnitLoss> all(static_cast<size_t>(config_.batch.units * cut.chunks));
+  const std::vector<int64_t> own = cut.chunks_of(cut.rank);
+  for (size_t p = 0; p < losses.size() && sharding_.speaks(); ++p)
+    all[(static_cast<size_t>(units.begin) + p / own.size()) * static_cast<size_t>(cut.chunks) +
+        static_cast<size_t>(own[p % own.size()])] = losses[p];
+  if (!sharding_.speaks()) result = {.step = result.step};
   add_bits(comm, std::span(&all.front().loss, all.size() * sizeof(UnitLoss) / sizeof(double)), label);
   losses = std::move(all);
   add_digests(comm, std::span(&result.batch, 1), label);
   std::array<int64_t, 2> counts{result.tokens, result.targets};
   comm.all_reduce(counts, CommOp::sum, label);
   result.tokens = counts[0], result.targets = counts[1];
+  sums_of_units();
 }
 
 double Trainer::accumulate(const BatchSource& source, int64_t step, StepResult& result) {

@@ -10,6 +10,7 @@
 #include "core/nn/token_batch.h"
 #include "core/train/batch.h"
 #include "core/train/optimizer.h"
+#include "core/train/pipeline.h"
 
 namespace llmctl {
 
@@ -59,9 +60,10 @@ class Trainer {
  private:
   // Units [first, end) of a step, here; losses of each are appended.
   void compute(const BatchSource& source, int64_t step, RowRange units, StepResult& result, std::vector<UnitLoss>& losses);
-  void add_unit(const BatchSource& source, int64_t step, int64_t unit, StepResult& result);
+  void add_unit(const BatchSource& source, int64_t step, int64_t unit, BatchBuilder& builder, StepResult& result) const;
   // What one rank alone may fail at.
   void all(CommLabel label, const std::function<void()>& work) const;
+  // Sums of parts, of the units here, to those of units, of all.
   void join(const RowRange& units, StepResult& result, std::vector<UnitLoss>& losses) const;
   RowRange own_units() const;
   int64_t most_units() const {  // of a rank
@@ -72,17 +74,55 @@ class Trainer {
   GradKind grad_kind() const;
   TrainingMemory memory() const;
   void place_batch();
-  // Forward and backward of the units in the builder; appends the sum of losses of each. Of a step's
+  // Forward and backward of the units in the builder; appends the sum of losses of each part here. Of a step's
   // only unit some sequences are alive at a time, and it passes in pieces of so many.
   void pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec& exec);
   void piece(Ctx& ctx, const TokenBatch& batch, const View& targets, const View& loss, const View& dx);
   int64_t unit_tokens() const { return config_.unit.sequences * config_.unit.seq_len; }
+  ChunkLayout chunks() const;
   int64_t piece_tokens() const;
+  // Of a pass of so many units, in the step's arena.
+  Ctx context(int64_t units, int64_t pieces, const kn::Exec& exec);
+  Recompute recompute() const;
+  void add_losses(const View& loss, std::span<UnitLoss> losses, const kn::Exec& exec) const;
   // What the losses of routers need in a pass, and what they come to.
-  void prepare_routing(Ctx& ctx);
-  void finish_routing(const Ctx& ctx, std::vector<UnitLoss>& losses) const;
+  View routing_counts(Arena& arena, int64_t units) const;
+  void prepare_routing(Ctx& ctx, const BatchBuilder& builder) const;
+  void finish_routing(const Ctx& ctx, std::span<UnitLoss> losses) const;
   // 2^k near the tokens of a unit: backward carries losses times 2^-k.
   int scale_exponent() const;
+
+  // Pipeline parallel (trainer_pipeline.cpp): a slot keeps what a pass leaves at a stage for its backward.
+  struct Slot {
+    Slot(const kn::Device& device, int number)
+        : batch_arena(Arena::staged("batch " + std::to_string(number), device)),
+          arena("stage " + std::to_string(number), device) {}
+    Arena batch_arena, arena;
+    std::unique_ptr<BatchBuilder> builder;
+    int pass = -1, stage = -1;  // of what it keeps; free below 0
+    int64_t units = 0;
+    View x, stats;
+    DecoderSaved saved;
+    std::vector<std::function<void(Ctx&)>> later;  // gradients of weights, where the backward pass comes in two
+    std::vector<CommHandle> sent;  // messages of its memory
+  };
+  // Gradients of activations on their way back through a stage, and then to the stage before it.
+  struct Returning {
+    View dx, stats;
+    std::vector<CommHandle> sent;
+  };
+  struct Passing;  // a step under way
+  int passes(int64_t units) const { return static_cast<int>((units + units_per_pass() - 1) / units_per_pass()); }
+  PipeSchedule schedule(int passes) const;
+  void plan_pipeline(const kn::Exec& dry);
+  void place_returning();
+  void allocate_slots();
+  int64_t slot_bytes(bool batch) const;
+  void compute_in_pipeline(const BatchSource& source, int64_t step, RowRange units, StepResult& result,
+                           std::vector<UnitLoss>& losses);
+  void forward_stage(Slot& slot, int stage, int64_t units, const Passing* passing, const kn::Exec& exec);
+  void backward_stage(Slot& slot, int stage, bool whole, const Passing* passing, const kn::Exec& exec);
+  void backward_weights(Slot& slot, const kn::Exec& exec);
 
   const TrainConfig& config_;
   const kn::Exec& exec_;
@@ -92,6 +132,10 @@ class Trainer {
   Arena batch_arena_, step_arena_, optimizer_arena_;
   std::unique_ptr<BatchBuilder> builder_;
   std::unique_ptr<Optimizer> optimizer_;
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::vector<Returning> returning_;  // in turns
+  size_t next_returning_ = 0;
+  Arena returning_arena_;
 };
 
 }  // namespace llmctl

@@ -162,6 +162,20 @@ TEST_CASE("the order amx32 has the same bits on any machine and layout of this p
   }
 }
 
+TEST_CASE("sequences in chunks have the same bits on any machine and layout of this process", "[same-bits][chunks]") {
+  if (test::on_device()) return;
+  const std::vector<std::pair<std::string, Json>> runs = {{"bf16", test::tiny_llama(4)},
+                                                          {"f32", test::tiny_gpt2(1)},
+                                                          {"bf16", test::tiny_qwen3(1)},
+                                                          {"amx32", in_amx32(test::tiny_llama(1))}};
+  for (const auto& [kind, hf] : runs) {
+    INFO(kind << " " << hf["architectures"].dump());
+    TrainConfig config = test::tiny_config(kind == "amx32" ? "bf16" : kind);
+    config.unit = {2, 40, 4};
+    check_same_everywhere(hf, config);
+  }
+}
+
 TEST_CASE("a unit has the same bits in pieces of any size", "[same-bits]") {
   for (const char* kind : {"bf16", "f32", "amx32"})
     for (int leaves : {1, 4})

@@ -44,10 +44,10 @@ class Launch:
 
 
 def in_step(lab, run, step):
-    """Returns within step `step` (from 0): what comes before it is there and its own line is not."""
-    saved = step // 2 * 2  # what was saved before it
-    until(lambda: len(lab.metrics(run)) >= step and lab.done(run) >= saved, f"step {step} of {run}")
-    time.sleep(0.01)
+    """Returns within step `step` (from 0): the lines before it are there and its own is not. The save before it may be
+    under way still."""
+    until(lambda: len(lab.metrics(run)) >= step, f"step {step} of {run}")
+    time.sleep(0.005)
     assert len(lab.metrics(run)) == step, "the step was over too soon: make it larger"
 
 
@@ -59,7 +59,7 @@ def smaller_worlds(lab, wanted):
     os.kill(launch.world(0)[2], signal.SIGKILL)
     launch.end(6)
     assert "gave up: rank 2 was killed by signal 9" in launch.text, launch.text
-    assert lab.done("smaller") == 6
+    assert lab.done("smaller") in (4, 6)
     Launch(lab, "-n", "2", *run, "--", "--resume", "--stop-after", "8").end(130)
     assert lab.done("smaller") == 8
     assert lab.train("--run", "smaller", "--resume")["digest"] == wanted

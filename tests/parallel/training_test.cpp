@@ -17,10 +17,11 @@ struct Layout {
   int64_t zero = 0;
   int64_t tp = 1, pp = 1;
   const char* schedule = "1f1b";
-  int64_t virtual_stages = 1;
+  int64_t virtual_stages = 1, cp = 1, ep = 1;
   std::string text() const {
     return std::to_string(ranks) + " ranks, zero " + std::to_string(zero) + ", tp " + std::to_string(tp) + ", pp " +
-           std::to_string(pp) + " " + schedule + " " + std::to_string(virtual_stages);
+           std::to_string(pp) + " " + schedule + " " + std::to_string(virtual_stages) + ", cp " + std::to_string(cp) + ", ep " +
+           std::to_string(ep);
   }
 };
 
@@ -43,6 +44,8 @@ Trace train(const Json& hf, TrainConfig config, const Layout& layout, int64_t fr
   config.parallel.zero = layout.zero;
   config.parallel.tp = layout.tp;
   config.parallel.pp = layout.pp;
+  config.parallel.cp = layout.cp;
+  config.parallel.ep = layout.ep;
   config.parallel.schedule = layout.schedule;
   config.parallel.virtual_stages = layout.virtual_stages;
   std::mutex mutex;
@@ -102,6 +105,47 @@ TEST_CASE("digests are those of one rank on any number of tensor-parallel ranks"
           CHECK(train(hf, config, layout, 0, 4) == reference);
         }
       }
+}
+
+TEST_CASE("digests are those of one rank on any pipeline", "[train][pp]") {
+  for (const char* compute : {"bf16", "f32"})
+    for (Json hf : {divisible(test::tiny_llama(4)), divisible(test::tiny_gpt2(4)), test::tiny_mixtral(1), test::tiny_qwen2_moe(1)}) {
+      for (const char* name : {"num_hidden_layers", "n_layer"})
+        if (hf.contains(name)) hf[name] = 5;
+      TrainConfig config = test::tiny_config(compute);
+      INFO(compute << " " << hf["architectures"].dump());
+      const Trace reference = train(hf, config, {}, 0, 3);
+      for (const Layout& layout : {Layout{2, 0, 1, 2}, Layout{4, 0, 1, 4, "gpipe"}, Layout{4, 0, 1, 2}, Layout{2, 0, 1, 2, "interleaved", 2}, Layout{6, 1, 1, 2},
+                                   Layout{3, 0, 1, 3}, Layout{2, 0, 1, 2, "zero_bubble"}, Layout{4, 0, 1, 4, "zero_bubble"}}) {
+        INFO(layout.text());
+        CHECK(train(hf, config, layout, 0, 3) == reference);
+      }
+    }
+  const Json hf = divisible(test::tiny_llama(4));
+  TrainConfig config = test::tiny_config();
+  const Trace reference = train(hf, config, {}, 0, 3);
+  CHECK(train(hf, config, {8, 0, 2, 2}, 0, 3) == reference);
+  for (const char* recompute : {"none", "pointwise", "block"}) {
+    INFO(recompute);
+    config.parallel.recompute = recompute;
+    config.parallel.units_per_pass = 3;
+    CHECK(train(hf, config, {2, 0, 1, 2, "zero_bubble"}, 0, 3) == reference);
+    CHECK(train(hf, config, {2, 0, 1, 2}, 0, 3) == reference);
+  }
+}
+
+TEST_CASE("layouts in every combination", "[train][mix]") {
+  for (Json hf : {divisible(test::tiny_llama(4)), divisible(test::tiny_gpt2(4))}) {
+    TrainConfig config = test::tiny_config();
+    config.unit.chunks = 4, config.unit.seq_len = 48;
+    INFO(hf["architectures"].dump());
+    const Trace reference = train(hf, config, {}, 0, 3);
+    for (const Layout& layout : {Layout{8, 1, 2, 2}, Layout{4, 0, 1, 2, "1f1b", 1, 2}, Layout{4, 0, 2, 1, "1f1b", 1, 2},
+                                 Layout{8, 0, 2, 2, "zero_bubble", 1, 2}, Layout{8, 0, 1, 2, "gpipe", 1, 4}}) {
+      INFO(layout.text());
+      CHECK(train(hf, config, layout, 0, 3) == reference);
+    }
+  }
 }
 
 TEST_CASE("digests are those of one rank on any number of data-parallel ranks", "[train]") {

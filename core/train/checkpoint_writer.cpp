@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/train/checkpoint_writer.h"
+
+#include <chrono>
+
+#include "kernels/device.h"
+
+namespace llmctl {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
+
+CheckpointWriter::CheckpointWriter(Comm& ranks, const kn::Exec& exec, bool asynchronous)
+    : comm_(ranks.split(0, ranks.rank(), "checkpoint")),
+      asynchronous_(asynchronous && exec.device.kind == kn::DeviceKind::cpu),
+      exec_(exec) {
+  if (!asynchronous_) return;
+  exec_.pool = &pool_;  // a pool is used by one thread at a time, and so is a trace
+  exec_.trace = nullptr;
+}
+
+CheckpointWriter::~CheckpointWriter() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void CheckpointWriter::write(const Save& save) {
+  const auto start = Clock::now();
+  try {
+    save({comm_.get(), &gate_, exec_});
+  } catch (const std::exception& e) {
+    error_ = error_of(e);
+    failed_ = true;
+  }
+  gate_.open();
+  times_->seconds = seconds_since(start);
+  ended_ = true;
+}
+
+void CheckpointWriter::start(int64_t step, Save save) {
+  const auto begin = Clock::now();
+  wait();
+  times_ = SaveTimes{.step = step};
+  ended_ = false;
+  blocked_ = 0;
+  blocked_before_ = gate_.blocked();
+  gate_.close();
+  if (asynchronous_)
+    thread_ = std::thread([this, save = std::move(save)] { write(save); });
+  else
+    write(save);
+  blocked_ = seconds_since(begin);
+  if (!asynchronous_) wait();
+}
+
+void CheckpointWriter::join() {
+  const auto begin = Clock::now();
+  thread_.join();
+  blocked_ += seconds_since(begin);
+}
+
+void CheckpointWriter::wait() {
+  if (thread_.joinable()) join();
+  if (!error_) return;
+  try {  // as in fail_together: none leaves while another still waits for what tells it
+    comm_->barrier("failed save");
+  } catch (const Error&) {
+  }
+  throw *error_;
+}
+
+std::optional<SaveTimes> CheckpointWriter::done() {
+  if (!times_ || !ended_) return std::nullopt;
+  SaveTimes times = *times_;
+  times.blocked = blocked();
+  times_.reset();
+  return times;
+}
+
+}  // namespace llmctl

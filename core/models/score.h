@@ -21,7 +21,6 @@ class Scorer {
   View logits(const std::vector<int32_t>& rows);
 
  private:
-  Ctx context(const kn::Exec& exec);
   View forward();
   View on_host(View v);
   Model& model_;

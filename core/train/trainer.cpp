@@ -42,7 +42,9 @@ void check_leaves(const char* what, int64_t width, int leaves, int tp) {
 void check_layout(const DecoderConfig& c, const Sharding& s) {
   for (const Axis axis : {Axis::ep})
     check(s.size(axis) == 1, Code::unsupported, "[train] parallel.", name_of(axis), " ", s.size(axis), ": not written yet");
-  const int tp = s.size(Axis::tp);
+  const int tp = s.size(Axis::tp), stages = s.size(Axis::pp) * s.virtual_stages;
+  check(s.size(Axis::pp) == 1 || stages <= c.layers, Code::input, "[train] parallel.pp ", s.size(Axis::pp),
+        s.virtual_stages > 1 ? " with virtual_stages " + std::to_string(s.virtual_stages) : "", ": more stages than the ", c.layers, " layers");
   if (tp == 1) return;
   check(c.moe.experts == 0 && !c.head_norms, Code::unsupported, "[train] parallel.tp ", tp,
         c.head_norms ? ": not written yet for norms of heads (Qwen3)" : ": not written yet for experts");
@@ -51,6 +53,7 @@ void check_layout(const DecoderConfig& c, const Sharding& s) {
   check_leaves("the attention's width", c.attention_width(), c.leaves_attention, tp);
   check_leaves("the keys' width", c.kv_width(), c.leaves_attention, tp);
   check_leaves("the MLP's width", c.intermediate, c.leaves_mlp, tp);
+  check_leaves("the padded vocabulary", c.padded_vocab(), c.leaves_vocab, tp);
 }
 
 void check_chunks(const UnitConfig& unit, int cp, bool experts) {
@@ -105,12 +108,12 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
       step_arena_("activations", exec.device),
       optimizer_arena_("optimizer scratch", exec.device),
       returning_arena_("gradients of activations", exec.device) {
+  check_layout(spec.config, sharding);
   check(sharding.replicas() <= config.batch.units / part_units_, Code::input, "[train] ", sharding.replicas(), " ranks for the ",
         config.batch.units, " units of a step (batch.units)", part_units_ > 1 ? " in parts of moe.units_per_part" : "",
         ": a rank computes whole ones, at least one");
   check(!sharding.shared() || exec.device.kind == kn::DeviceKind::cpu, Code::unsupported,
         "[train] ranks on GPUs want NCCL, which is not there yet: --device cpu, or one rank");
-  check_layout(spec.config, sharding);
   check_chunks(config.unit, sharding.size(Axis::cp), spec.config.moe.experts > 0);
   check(!sharding.shared() || config.numerics.accumulate == "fixed", Code::input,
         "[train] numerics.accumulate f32 is bound to the order of one rank: ", sharding.ranks, " ranks want fixed");

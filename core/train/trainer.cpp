@@ -56,15 +56,13 @@ void check_layout(const DecoderConfig& c, const Sharding& s) {
   check_leaves("the padded vocabulary", c.padded_vocab(), c.leaves_vocab, tp);
 }
 
-void check_chunks(const UnitConfig& unit, int cp, bool experts, const kn::Device& device) {
+void check_chunks(const UnitConfig& unit, int cp, bool experts) {
   const int64_t c = unit.chunks;
   check((c & (c - 1)) == 0 && unit.seq_len % c == 0, Code::input, "[train] unit.chunks ", c,
         ": want a power of two that divides unit.seq_len ", unit.seq_len);
   check(c % cp == 0, Code::input, "[train] parallel.cp ", cp, " does not divide unit.chunks ", c,
         ": ranks of a sequence have whole chunks of it, and as many");
   check(c == 1 || !experts, Code::unsupported, "[train] unit.chunks ", c, ": a unit of a model with experts is not cut yet");
-  check(c == 1 || device.kind == kn::DeviceKind::cpu, Code::unsupported, "[train] unit.chunks ", c,
-        ": not there on a GPU yet, want 1, or --device cpu");
 }
 
 }  // namespace
@@ -116,7 +114,7 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
         ": a rank computes whole ones, at least one");
   check(!sharding.shared() || exec.device.kind == kn::DeviceKind::cpu, Code::unsupported,
         "[train] ranks on GPUs want NCCL, which is not there yet: --device cpu, or one rank");
-  check_chunks(config.unit, sharding.size(Axis::cp), spec.config.moe.experts > 0, exec.device);
+  check_chunks(config.unit, sharding.size(Axis::cp), spec.config.moe.experts > 0);
   check(!sharding.shared() || config.numerics.accumulate == "fixed", Code::input,
         "[train] numerics.accumulate f32 is bound to the order of one rank: ", sharding.ranks, " ranks want fixed");
   check(config.parallel.sequences_per_pass == 0 || (grad_kind() == GradKind::one_part &&

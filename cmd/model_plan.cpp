@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// `llmctl model plan CONFIG|MODEL`: memory of a training step before anything is asked for.
+// `llmctl model plan CONFIG|MODEL`: memory and time of a training step before anything is asked for.
 #include <fmt/format.h>
 
 #include "cmd/model.h"
+#include "cmd/plan_text.h"
 #include "cmd/training.h"
-#include "parallel/plan.h"
+#include "core/train/pipeline.h"
+#include "parallel/search.h"
 
 namespace llmctl {
 namespace {
@@ -14,7 +16,9 @@ struct PlanOptions {
   std::unique_ptr<ConfigFlags> flags;
   std::string model;
   int64_t gpus = 1, device_memory = 0;
-  Layout layout{0, 0, 0, -1};
+  std::string type, machines;
+  bool any_recompute = false, draw = false;
+  Layout layout = any_layout();
   int shown = 12;
 };
 
@@ -38,18 +42,6 @@ ModelSpec resolve(PlanOptions& o) {
   if (o.gpus > 1) o.config.parallel.recompute = "block";
   o.flags->resolve("");
   return make_model_spec(shape.hf, o.config.numerics.compute == "bf16" ? DType::bf16 : DType::f32, "[plan] " + o.model);
-}
-
-Json lines_json(const std::vector<MemoryLine>& lines) {
-  Json json = Json::array();
-  for (const MemoryLine& line : lines) json.push_back({{"what", line.what}, {"bytes", line.bytes}});
-  return json;
-}
-
-std::string lines_text(const std::vector<MemoryLine>& lines) {
-  std::string text;
-  for (const MemoryLine& line : lines) text += fmt::format("{:<32} {:>12}\n", line.what, human_bytes(line.bytes));
-  return text + fmt::format("{:<32} {:>12}", "total", human_bytes(total_bytes(lines)));
 }
 
 // What is planned, in one line and as fields.
@@ -86,54 +78,93 @@ int plan_one(const PlanOptions& o, const ModelSpec& spec, const Runtime& runtime
   return fits ? 0 : static_cast<int>(Code::no);
 }
 
-std::string layouts_text(const PlanOptions& o, const std::vector<LayoutPlan>& plans) {
-  std::string text = fmt::format("{:>4} {:>4} {:>4} {:>5} {:>12} {:>12} {:>12} {:>12} {:>12}  {}\n", "tp", "pp", "dp",
-                                 "zero", "per device", "states", "gradients", "compute", "activations", "fits");
-  for (size_t i = 0; i < plans.size() && static_cast<int>(i) < o.shown; ++i) {
-    const LayoutPlan& p = plans[i];
-    text += fmt::format("{:>4} {:>4} {:>4} {:>5} {:>12} {:>12} {:>12} {:>12} {:>12}  {}\n", p.layout.tp, p.layout.pp,
-                        p.layout.dp, p.layout.zero, human_bytes(p.bytes), human_bytes(p.lines[0].bytes),
-                        human_bytes(p.lines[1].bytes), human_bytes(p.lines[2].bytes), human_bytes(p.lines[3].bytes),
-                        o.device_memory == 0 ? "-" : p.bytes <= o.device_memory ? "yes" : "no");
-  }
-  return text + fmt::format("\nsmallest, stage {} of {}:\n{}", plans[0].stage, plans[0].layout.pp,
-                            lines_text(plans[0].lines));
+// Why there is none: of the layout asked for, or of the plainest one.
+[[noreturn]] void no_layout(const PlanOptions& o, const ModelSpec& spec) {
+  Layout l = o.layout;
+  for (int64_t* n : {&l.tp, &l.pp, &l.cp, &l.ep, &l.chunks}) *n = std::max<int64_t>(1, *n);
+  l.zero = std::max(1, l.zero);
+  if (l.schedule.empty()) l.schedule = l.chunks > 1 ? "interleaved" : "1f1b";
+  if (l.recompute == "any") l.recompute.clear();
+  if (l.dp == 0) l.dp = std::max<int64_t>(1, o.gpus / (l.tp * l.pp * l.cp * l.ep));
+  const std::string why = why_not(spec, o.config, l);
+  throw Error(Code::unsupported, fmt::format("[plan] no layout of {} devices: {}", o.gpus,
+                                             why.empty() ? "tp x pp x dp x cp x ep is another number" : why));
+}
+
+std::string drawing(const PlanOptions& o, const Layout& l) {
+  const int64_t units = (o.config.batch.units + l.replicas() - 1) / l.replicas(), pass = o.config.parallel.units_per_pass;
+  const std::string& recompute = l.recompute.empty() ? o.config.parallel.recompute : l.recompute;
+  return drawing_text(l, (units + pass - 1) / pass, recompute == "block");
+}
+
+// With --draw.
+void add_drawing(const PlanOptions& o, const Layout& l, Json& result, std::string& text) {
+  if (!o.draw) return;
+  result["drawing"] = drawing(o, l);
+  text += "\n" + result["drawing"].get<std::string>();
+}
+
+Hardware hardware_of(const PlanOptions& o) {
+  std::vector<Hardware> rows = known_hardware();
+  if (!o.machines.empty()) rows = read_hardware(read_json(o.machines), "[plan] " + o.machines, std::move(rows));
+  Hardware h = hardware_named(rows, o.type);
+  if (h.gemm == 0) h.gemm = hardware_named(rows, "h100").gemm;
+  if (h.attention == 0) h.attention = hardware_named(rows, "h100").attention;
+  if (o.device_memory > 0) h.memory = static_cast<double>(o.device_memory) / 0.9;  // given: all of it is ours
+  return h;
+}
+
+int plan_times(const PlanOptions& o, const ModelSpec& spec, const Runtime& runtime, const Common& common) {
+  const Hardware h = hardware_of(o);
+  const std::vector<Prediction> found = search_layouts(o.config, spec, o.gpus, o.layout, h, runtime.exec);
+  if (found.empty()) no_layout(o, spec);
+  Json result = subject(o, spec);
+  const std::string head = subject_text(result);
+  result["type"] = h.name;
+  result["bytes"] = found[0].memory.bytes;
+  result["fits"] = found[0].fits;
+  result["layouts"] = Json::array();
+  for (size_t i = 0; i < found.size() && static_cast<int>(i) < o.shown; ++i) result["layouts"].push_back(prediction_json(found[i]));
+  std::string text = head + predictions_text(found, o.gpus, h, o.shown);
+  add_drawing(o, found[0].memory.layout, result, text);
+  print_result(common, result, text);
+  return found[0].fits ? 0 : static_cast<int>(Code::no);
 }
 
 int plan_many(const PlanOptions& o, const ModelSpec& spec, const Runtime& runtime, const Common& common) {
   const std::vector<LayoutPlan> plans = plan_layouts(o.config, spec, o.gpus, o.layout, runtime.exec);
-  if (plans.empty()) {  // say why: of the layout asked for, or of the plainest one
-    Layout l{std::max<int64_t>(1, o.layout.tp), std::max<int64_t>(1, o.layout.pp), 1, std::max(1, o.layout.zero)};
-    l.dp = o.layout.dp ? o.layout.dp : std::max<int64_t>(1, o.gpus / (l.tp * l.pp));
-    const std::string why = why_not(spec, o.config, l);
-    throw Error(Code::unsupported, fmt::format("[plan] no layout of {} devices: {}", o.gpus,
-                                               why.empty() ? "tp x pp x dp is another number" : why));
-  }
+  if (plans.empty()) no_layout(o, spec);
   Json layouts = Json::array();
   bool any = o.device_memory == 0;
   for (const LayoutPlan& p : plans) {
     const bool fits = o.device_memory == 0 || p.bytes <= o.device_memory;
     any = any || fits;
-    layouts.push_back({{"tp", p.layout.tp}, {"pp", p.layout.pp}, {"dp", p.layout.dp}, {"zero", p.layout.zero},
-                       {"bytes", p.bytes}, {"fits", fits}, {"stage", p.stage}, {"memory", lines_json(p.lines)}});
+    Json layout = layout_json(p.layout);
+    layout.update({{"bytes", p.bytes}, {"fits", fits}, {"stage", p.stage}, {"memory", lines_json(p.lines)}});
+    layouts.push_back(std::move(layout));
   }
   Json result = subject(o, spec);
   const std::string head = subject_text(result);
   result["bytes"] = plans[0].bytes;
   result["fits"] = any;
   result["layouts"] = layouts;
-  print_result(common, result, head + layouts_text(o, plans));
+  std::string text = head + layouts_text(plans, o.device_memory, o.shown);
+  add_drawing(o, plans[0].layout, result, text);
+  print_result(common, result, text);
   return any ? 0 : static_cast<int>(Code::no);
 }
 
 int plan(PlanOptions& o, Common& common) {
   const ModelSpec spec = resolve(o);
   const Runtime runtime(common);
-  const bool many = o.gpus > 1 || o.layout.tp > 1 || o.layout.pp > 1 || o.layout.dp > 1;
-  if (!many) return plan_one(o, spec, runtime, common);
-  const int64_t asked = std::max<int64_t>(1, o.layout.tp) * std::max<int64_t>(1, o.layout.pp) *
-                        std::max<int64_t>(1, o.layout.dp);
+  if (o.any_recompute) o.layout.recompute = "any";
+  const Layout& l = o.layout;
+  const int64_t asked = std::max<int64_t>(1, l.tp) * std::max<int64_t>(1, l.pp) * std::max<int64_t>(1, l.dp) *
+                        std::max<int64_t>(1, l.cp) * std::max<int64_t>(1, l.ep);
+  check(o.machines.empty() || !o.type.empty(), Code::usage, "[plan] --machines wants --type, a row of the table");
   o.gpus = std::max(o.gpus, asked);
+  if (!o.type.empty()) return plan_times(o, spec, runtime, common);
+  if (o.gpus == 1) return plan_one(o, spec, runtime, common);
   return plan_many(o, spec, runtime, common);
 }
 
@@ -145,15 +176,25 @@ void add_model_plan(CLI::App& app, Common& common) {
   app.add_option("--gpus", o->gpus, "devices")->check(CLI::Range(1, 1 << 20));
   app.add_option("--device-memory", o->device_memory, "memory of one device, 80GiB for example: exit 1 when nothing fits")
       ->transform(CLI::AsSizeValue(false));
+  app.add_option("--type", o->type, "kind of device, h200 for example: predict times, energy and cost too");
+  app.add_option("--machines", o->machines, "file of devices that adds to the table (parallel/hardware_table.h)");
   app.add_option("--tp", o->layout.tp, "tensor-parallel ranks, 0 for any")->check(CLI::Range(0, 8));
-  app.add_option("--pp", o->layout.pp, "pipeline stages, 0 for any")->check(CLI::Range(0, 4096));
+  app.add_option("--pp", o->layout.pp, "pipeline ranks, 0 for any")->check(CLI::Range(0, 4096));
   app.add_option("--dp", o->layout.dp, "data-parallel ranks, 0 for what is left")->check(CLI::Range(0, 1 << 20));
+  app.add_option("--cp", o->layout.cp, "context-parallel ranks, 0 for any")->check(CLI::Range(0, 4096));
+  app.add_option("--ep", o->layout.ep, "expert-parallel ranks, 0 for any")->check(CLI::Range(0, 4096));
+  app.add_option("--schedule", o->layout.schedule, "pipeline schedule: 1f1b, interleaved, zero_bubble or gpipe")
+      ->check(CLI::IsMember(schedule_kinds()));
+  app.add_option("--chunks", o->layout.chunks, "model chunks of a pipeline rank, 0 for any")->check(CLI::Range(0, 64));
+  app.add_flag("--any-recompute", o->any_recompute, "search parallel.recompute, too");
   app.add_option("--zero", o->layout.zero, "what data-parallel ranks share: 0 nothing to 3, -1 for any")
       ->check(CLI::Range(-1, 3));
+  app.add_flag("--draw", o->draw, "draw the pipeline schedule of the first layout");
   app.add_option("--layouts", o->shown, "layouts to print")->check(CLI::Range(1, 10000));
   o->flags = std::make_unique<ConfigFlags>(app, common, fields_of(o->config));
   examples(app, {"llmctl model plan train.json",
                  "llmctl model plan config.json --gpus 64 --device-memory 80GiB",
+                 "llmctl model plan config.json --gpus 64 --type h200 --unit.seq_len 8192 --batch.units 512",
                  "llmctl model plan config.json --gpus 64 --tp 8 --zero 3 --unit.seq_len 8192 --json"});
   on_run(app, common, [o, &common] { return plan(*o, common); });
 }

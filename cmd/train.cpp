@@ -160,8 +160,6 @@ int train(TrainOptions& o, Common& common) {
   const bool threads = engine_for(env, o.world) == "threads";
   check(o.world.ranks == 1 || threads, Code::usage, "[train] --ranks ", o.world.ranks,
         " are threads of one process: leave it out where a launcher starts ranks, or with another --comm");
-  check(o.world.ranks <= o.config.batch.units, Code::input, "[train] ", o.world.ranks, " ranks for the ",
-        o.config.batch.units, " units of a step (batch.units): a rank computes whole ones, at least one");
   std::atomic<bool> stopped{false};
   run_world(env, o.world, [&](Comm& comm) {
     const TrainOutcome out = train_rank(comm, env, o, common);

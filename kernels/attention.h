@@ -97,7 +97,7 @@ KN_OP(AttnFwd)
 // group's heads joined, for JoinTerms (kernels/chunks.h). Row s of sequences (S,6) i32: {first query row,
 // queries, keys, first row of kv, first row of terms, first place in work}; places are min(keys, 64) wide
 // and, like rows of terms, a sequence's own.
-// bits: any-isa (CUDA: backend, without kv)
+// bits: any-isa (CUDA: backend)
 struct AttnBwd {
   static constexpr const char* kName = "attn_bwd";
   View qkv;

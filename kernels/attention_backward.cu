@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // AttnBwd on CUDA, plainly and without atomics: one block per query row and head for dQ, one per key
-// row and query head for dK and dV, then the tree over the group. Orders are those of attention.h; where
-// tensor cores may be used, dQ, dK and dV are attention_backward_mma.cu's.
+// row and query head for dK and dV, then the tree over the group; in chunks one per term and KV head. Orders
+// are those of attention.h; where tensor cores may be used, dQ, dK and dV are attention_backward_mma.cu's, but
+// not in chunks.
 // Not yet run on a GPU.
 #include "kernels/attention_mma.h"
 
@@ -25,14 +26,13 @@ struct Weights {
   float p, ds;
 };
 
-// p and ds of one query row and one key row, rounded as the products take them.
+// p and ds of one query row and one key row (of kv, if there is one), rounded as the products take them.
 template <class T>
 __device__ Weights weights(const BackwardArgs& a, int64_t query, int64_t key, int64_t head) {
   const int64_t kv_head = head / (a.heads / a.kv_heads), row = query * a.heads + head;
   const T* x = static_cast<const T*>(a.qkv);
-  const T *q = x + a.at(query, head), *k = x + a.at(key, a.heads + kv_head);
-  const T *v = x + a.at(key, a.heads + a.kv_heads + kv_head),
-          *g = static_cast<const T*>(a.dout) + row * a.dim;
+  const T *q = x + a.at(query, head), *k = a.key<T>(key, kv_head), *v = k + a.kv_heads * a.dim;
+  const T* g = static_cast<const T*>(a.dout) + row * a.dim;
   const float s = chain<T>(
       0.0f, a.dim, [&](int64_t i) { return widen(q[i]); }, [&](int64_t i) { return widen(k[i]); });
   const float dp = chain<T>(
@@ -41,14 +41,27 @@ __device__ Weights weights(const BackwardArgs& a, int64_t query, int64_t key, in
   return {rounded<T>(p), rounded<T>(p * (dp - a.delta[row]) * a.scale)};
 }
 
+// The sequence whose queries hold this row, or whose terms this one, in *found (shared memory), -1 if none.
+__device__ inline void find_rows(const BackwardArgs& a, int64_t row, bool term, int* found) {
+  if (threadIdx.x == 0) *found = -1;
+  __syncthreads();
+  for (int64_t s = threadIdx.x; s < a.sequence_count; s += blockDim.x) {
+    const ChunkSequence seq = a.sequence(s);
+    const int64_t first = term ? seq.first_term : seq.first_row, count = term ? seq.keys : seq.queries;
+    if (row >= first && row < first + count) *found = static_cast<int>(s);
+  }
+  __syncthreads();
+}
+
 template <class T>
 __global__ void dq_kernel(BackwardArgs a) {
   __shared__ float ds[kBlock];
   __shared__ int found;
   const int64_t row = blockIdx.x, head = blockIdx.y, i = threadIdx.x, kv_head = head / (a.heads / a.kv_heads);
-  find_sequence(a.sequences, a.sequence_count, row, &found);
+  find_rows(a, row, false, &found);
   if (found < 0) return;
-  const int64_t first = a.sequences[found].first_row, limit = row - first + 1;
+  const ChunkSequence seq = a.sequence(found);
+  const int64_t first = seq.first_key, limit = row - seq.first_row + seq.keys - seq.queries + 1;
   float dq = 0.0f;
   for (int64_t key = 0; key < limit; key += kBlock) {
     const int64_t n = limit - key < kBlock ? limit - key : kBlock;
@@ -56,32 +69,32 @@ __global__ void dq_kernel(BackwardArgs a) {
     if (i < n) ds[i] = weights<T>(a, row, first + key + i, head).ds;
     __syncthreads();
     if (i < a.dim) {
-      const T* k = static_cast<const T*>(a.qkv) + a.at(first + key, a.heads + kv_head) + i;
+      const T* k = a.key<T>(first + key, kv_head) + i;
       dq = chain<T>(
           dq, n, [&](int64_t j) { return ds[j]; },
-          [&](int64_t j) { return widen(k[j * a.total() * a.dim]); });
+          [&](int64_t j) { return widen(k[j * a.key_stride()]); });
     }
   }
   if (i < a.dim) put(static_cast<T*>(a.dqkv) + a.at(row, head) + i, dq + 0.0f);
 }
 
+struct KeySums {
+  float dk, dv;
+};
+
+// One element of dK and of dV of key `own` of a sequence, of one query head.
 template <class T>
-__global__ void dkv_kernel(BackwardArgs a) {
+__device__ KeySums key_sums(const BackwardArgs& a, const ChunkSequence& seq, int64_t own, int64_t head) {
   __shared__ float p[kBlock], ds[kBlock];
-  __shared__ int found;
-  const int64_t row = blockIdx.x, head = blockIdx.y, i = threadIdx.x;
-  find_sequence(a.sequences, a.sequence_count, row, &found);
-  if (found < 0) return;
-  const Sequence seq = a.sequences[found];
-  const int64_t own = row - seq.first_row;
+  const int64_t i = threadIdx.x, sees = own - (seq.keys - seq.queries);  // the first query that sees it
   float dk = 0.0f, dv = 0.0f;
-  // Pairs of queries count from the document's start.
-  for (int64_t query = own / 2 * 2; query < seq.queries; query += kBlock) {
+  // Pairs of queries count from the document's start, or the chunk's.
+  for (int64_t query = sees > 0 ? sees / 2 * 2 : 0; query < seq.queries; query += kBlock) {
     const int64_t n = seq.queries - query < kBlock ? seq.queries - query : kBlock;
     __syncthreads();
     if (i < n) {
       Weights w{0.0f, 0.0f};
-      if (query + i >= own) w = weights<T>(a, seq.first_row + query + i, row, head);
+      if (query + i >= sees) w = weights<T>(a, seq.first_row + query + i, seq.first_key + own, head);
       p[i] = w.p, ds[i] = w.ds;
     }
     __syncthreads();
@@ -96,9 +109,45 @@ __global__ void dkv_kernel(BackwardArgs a) {
           dv, n, [&](int64_t j) { return p[j]; }, [&](int64_t j) { return widen(g[j * a.heads * a.dim]); });
     }
   }
+  return {dk, dv};
+}
+
+template <class T>
+__global__ void dkv_kernel(BackwardArgs a) {
+  __shared__ int found;
+  const int64_t row = blockIdx.x, head = blockIdx.y, i = threadIdx.x;
+  find_rows(a, row, false, &found);
+  if (found < 0) return;
+  const ChunkSequence seq = a.sequence(found);
+  const KeySums sums = key_sums<T>(a, seq, row - seq.first_row, head);
   if (i >= a.dim) return;
-  a.dk[(row * a.heads + head) * a.dim + i] = dk;
-  a.dv[(row * a.heads + head) * a.dim + i] = dv;
+  a.dk[(row * a.heads + head) * a.dim + i] = sums.dk;
+  a.dv[(row * a.heads + head) * a.dim + i] = sums.dv;
+}
+
+// A term: heads of the group join like the bits of a counter, what is left folds from the right.
+template <class T>
+__global__ void terms_kernel(BackwardArgs a) {
+  __shared__ int found;
+  const int64_t term = blockIdx.x, kv_head = blockIdx.y, i = threadIdx.x, group = a.heads / a.kv_heads;
+  find_rows(a, term, true, &found);
+  if (found < 0) return;
+  const ChunkSequence seq = a.sequence(found);
+  KeySums level[32];
+  int depth = 0;
+  const auto merge = [&] {
+    --depth;
+    level[depth - 1] = {level[depth - 1].dk + level[depth].dk, level[depth - 1].dv + level[depth].dv};
+  };
+  for (int64_t h = 0; h < group; ++h) {
+    level[depth++] = key_sums<T>(a, seq, term - seq.first_term, kv_head * group + h);
+    for (int64_t done = h + 1; done % 2 == 0; done /= 2) merge();
+  }
+  while (depth > 1) merge();
+  if (i >= a.dim) return;
+  float* to = a.terms + (term * 2 * a.kv_heads + kv_head) * a.dim + i;
+  to[0] = level[0].dk + 0.0f;
+  to[a.kv_heads * a.dim] = level[0].dv + 0.0f;
 }
 
 // The balanced tree over the heads of a group, in place; x is one element of the first head's row.
@@ -127,6 +176,12 @@ void run_backward(const BackwardArgs& b, bool tensor_cores, cudaStream_t stream)
   const auto rows = static_cast<unsigned>(b.tokens), heads = static_cast<unsigned>(b.heads);
   const auto delta_blocks = static_cast<unsigned>((b.tokens * b.heads * 16 + kBlock - 1) / kBlock);
   delta_kernel<T><<<delta_blocks, kBlock, 0, stream>>>(b);
+  if (b.kv) {
+    const auto terms = static_cast<unsigned>(b.term_rows), kv_heads = static_cast<unsigned>(b.kv_heads);
+    dq_kernel<T><<<dim3(rows, heads), kBlock, 0, stream>>>(b);
+    terms_kernel<T><<<dim3(terms, kv_heads), kBlock, 0, stream>>>(b);
+    return;
+  }
   if (tensor_cores) {
     mma_attention_backward(b, stream);
   } else {
@@ -140,13 +195,14 @@ void run_backward(const BackwardArgs& b, bool tensor_cores, cudaStream_t stream)
 
 void launch(Cuda, const AttnBwd& a, const Exec& ex) {
   check_order(a.order, a.qkv.dtype, "attn_bwd");
-  check(!a.kv, Code::unsupported, "[attn_bwd] chunks of sequences are not there on a GPU yet: unit.chunks 1, or --device cpu");
   BackwardArgs b{};
   b.qkv = a.qkv.data, b.out = a.out.data, b.dout = a.dout.data, b.dqkv = a.dqkv.data;
   b.sequences = a.sequences.as<Sequence>(), b.lse = a.lse.as<float>();
+  b.kv = a.kv.data, b.chunks = a.sequences.as<ChunkSequence>(), b.terms = a.terms.as<float>();
+  b.term_rows = a.kv ? a.terms.size() / (2 * a.kv_heads * a.qkv.dim[2]) : 0;
   b.sequence_count = a.sequences.dim[0], b.tokens = a.qkv.dim[0], b.heads = a.heads, b.kv_heads = a.kv_heads;
   b.dim = a.qkv.dim[2], b.scale = a.scale;
-  b.delta = a.work.as<float>();  // three of the parts that the CPU body keeps there
+  b.delta = a.work.as<float>();  // three of the parts that the CPU body keeps there, the first alone in chunks
   b.dk = b.delta + (b.tokens * b.heads + 15) / 16 * 16;
   b.dv = b.dk + b.tokens * b.heads * b.dim;
   if (b.tokens == 0) return;

@@ -15,17 +15,34 @@ struct Sequence {  // one row of AttnFwd::sequences
   int32_t first_row, queries, keys, first_page;
 };
 
-// What the kernels of AttnBwd take.
+struct ChunkSequence {  // one row of AttnBwd::sequences with kv
+  int32_t first_row, queries, keys, first_key, first_term, first_work;
+};
+
+// What the kernels of AttnBwd take. With kv: chunks, and terms; sequences are ChunkSequence.
 struct BackwardArgs {
-  const void *qkv, *out, *dout;
+  const void *qkv, *out, *dout, *kv;
   const Sequence* sequences;
+  const ChunkSequence* chunks;
+  float* terms;
   const float* lse;
   void* dqkv;
   float *delta, *dk, *dv;  // (T, heads), (T, heads, D) twice
-  int64_t sequence_count, tokens, heads, kv_heads, dim;
+  int64_t sequence_count, tokens, heads, kv_heads, dim, term_rows;
   float scale;
   __host__ __device__ int64_t total() const { return heads + 2 * kv_heads; }
   __host__ __device__ int64_t at(int64_t row, int64_t head) const { return (row * total() + head) * dim; }
+  __host__ __device__ ChunkSequence sequence(int64_t s) const {
+    if (kv) return chunks[s];
+    return {sequences[s].first_row, sequences[s].queries, sequences[s].keys, sequences[s].first_row, 0, 0};
+  }
+  // K of a row of kv, or of qkv; V is kv_heads heads further on.
+  template <class T>
+  __host__ __device__ const T* key(int64_t row, int64_t kv_head) const {
+    return kv ? static_cast<const T*>(kv) + (row * 2 * kv_heads + kv_head) * dim
+              : static_cast<const T*>(qkv) + at(row, heads + kv_head);
+  }
+  __host__ __device__ int64_t key_stride() const { return (kv ? 2 * kv_heads : total()) * dim; }
 };
 
 namespace {

@@ -2,8 +2,12 @@
 #include "parallel/plan.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include "core/base/memory.h"
+#include "core/nn/slices.h"
+#include "core/train/pipeline.h"
 
 namespace llmctl {
 namespace {
@@ -23,29 +27,36 @@ int64_t validation_bytes(Model& model, int64_t tokens, const kn::Exec& exec) {
   builder.plan(tokens);
   kn::Exec dry = exec;
   dry.plan = true;
-  Ctx ctx{.exec = dry, .arena = scratch};
+  Ctx ctx = model.context(dry, scratch);
   const View hidden = scratch.take(model.spec().compute, {tokens, model.spec().config.hidden});
   model.decoder().forward(ctx, builder.batch(), hidden);
   model.head().loss(ctx, hidden, builder.targets(), scratch.take(DType::f32, {tokens}));
   return mapped_bytes(batch.peak()) + mapped_bytes(scratch.peak());
 }
 
-// The numbers of one stage's share, in bytes before ZeRO divides them.
+// What one pipeline rank holds of weights, in bytes. Of a weight that `sharing` ranks hold, ZeRO gives each a part.
 struct Share {
-  int64_t states = 0;     // masters and moments
-  int64_t gradients = 0;
-  int64_t compute = 0;    // rows and panels in the compute dtype
-  int64_t block_compute = 0, block_gradients = 0;  // of the largest block: what ZeRO gathers
+  int64_t states = 0, gradients = 0, compute = 0;
+  int64_t block_compute = 0, block_gradients = 0;  // of the largest bundle (core/nn/bundle_store.h), whole
+  int64_t largest = 0;                             // of a matrix, in the compute dtype
 };
 
-bool in_stage(const std::string& weight, bool tied, int64_t layers, int64_t stage, int64_t stages) {
-  const bool first = stage == 0, last = stage + 1 == stages;
-  if (weight.rfind("blocks.", 0) != 0) {
-    if (weight == "embed") return first || (last && tied);
-    return weight == "positions" ? first : last;
+// Bundles as core/nn/parameters.cpp numbers them: embeddings, blocks, the rest.
+int64_t bundle_of(const Weight& w, int64_t layers) {
+  if (w.name == "embed" || w.name == "positions") return 0;
+  const int layer = place_of(w.name).layer;
+  return layer < 0 ? layers + 1 : layer + 1;
+}
+
+bool on_rank(const Weight& w, const ModelSpec& spec, const Layout& l, const Stages& stages, int64_t rank) {
+  const bool first = rank == 0, last = rank + 1 == l.pp;
+  const Place place = place_of(w.name);
+  if (place.layer < 0) {
+    if (w.name == "embed") return first || (last && spec.config.tied);
+    return w.name == "positions" ? first : last;
   }
-  const int64_t layer = std::stoll(weight.substr(7));
-  return layer * stages / layers == stage;
+  if (place.expert >= 0 && place.expert >= spec.config.moe.experts / l.ep) return false;  // the first of ep ranks
+  return stages.of_layer(place.layer) % l.pp == rank;
 }
 
 // Elements of a weight on one tensor-parallel rank; padded rows belong to the sharded dimension.
@@ -59,34 +70,43 @@ int64_t local_elements(const Weight& w, int64_t tp) {
   return n + ceil_div(padding, w.params.front().shard == ShardDim::rows ? tp : 1);
 }
 
-Share share_of(const ModelSpec& spec, const Table& table, const TrainConfig& config, const Layout& l,
-               int64_t stage) {
-  Share s;
+// One weight of n elements here, as core/nn/parameters.cpp places it.
+void add_weight(const Weight& w, int64_t n, int64_t sharing, const ModelSpec& spec, const TrainConfig& config,
+                const Layout& l, Share& s) {
   const int64_t width = size_of(spec.compute);
-  const bool fixed = config.numerics.accumulate == "fixed", one_part = config.batch.units == 1;
-  const int64_t layers = spec.config.layers;
-  int64_t block_elements = 0, block_layer = -1;
+  const bool cut = l.tp * l.pp * l.ep > 1, ranked = sharing > 1 || cut;
+  const bool states = ranked && (l.zero >= 1 || cut), weights = ranked && l.zero >= 3;
+  const bool kept = states ? !weights : panels_of(config, ceil_div(config.batch.units, l.replicas())) == Panels::kept;
+  const bool one_part = config.batch.units == 1 && !ranked && w.role == Role::linear;
+  const int64_t grad = config.numerics.accumulate == "fixed" && !one_part ? 8 : 4;
+  auto part = [&](bool divided, int64_t bytes) { return divided ? ceil_div(bytes, sharing) : bytes; };
+  s.states += part(states, (config.optimizer.name == "muon" && w.hidden() ? 8 : 12) * n);  // Muon keeps one moment
+  s.gradients += part(ranked && l.zero >= 2, grad * n);
+  if (cut && l.zero < 2) s.gradients += ceil_div(grad * n, sharing);  // slices, and the sums of the rows kept
+  const bool comes = weights && w.role != Role::vector;
+  const bool is_master = !states && (spec.compute == DType::f32 || w.role == Role::table);
+  if (comes) s.compute += part(true, width * n);
+  if (w.role != Role::linear && !comes && !is_master) s.compute += width * n;
+  if (w.multiplies() && kept) s.compute += 2 * width * n;
+  if (w.role == Role::linear && states && !comes) s.largest = std::max(s.largest, width * n);
+}
+
+Share share_of(const ModelSpec& spec, const Table& table, const TrainConfig& config, const Layout& l, int64_t rank) {
+  Share s;
+  const Stages stages(spec.config.layers, static_cast<int>(l.pp), static_cast<int>(l.chunks));
+  std::map<int64_t, int64_t> bundles;
   for (const Weight& w : table) {
-    if (!in_stage(w.name, spec.config.tied, layers, stage, l.pp)) continue;
-    const int64_t n = local_elements(w, l.tp);
-    const int64_t grad = fixed && !(one_part && w.role == Role::linear) ? 8 : 4;
-    // Rows of tables, and of vectors in fp32, are the masters themselves (core/nn/parameters.h).
-    const bool own_rows = w.role == Role::vector && spec.compute != DType::f32;
-    const int64_t copies = (own_rows ? 1 : 0) + (w.multiplies() && panels_of(config, config.batch.units) == Panels::kept ? 2 : 0);
-    s.states += (config.optimizer.name == "muon" && w.hidden() ? 8 : 12) * n;  // Muon keeps one moment
-    s.gradients += grad * n;
-    s.compute += copies * width * n;
-    if (w.name.rfind("blocks.", 0) != 0) continue;
-    const int64_t layer = std::stoll(w.name.substr(7));
-    block_elements = layer == block_layer ? block_elements + n : n;
-    block_layer = layer;
-    s.block_compute = std::max(s.block_compute, 2 * width * block_elements);
-    s.block_gradients = std::max(s.block_gradients, grad * block_elements);
+    if (!on_rank(w, spec, l, stages, rank)) continue;
+    const int64_t n = local_elements(w, l.tp), shared = l.dp * l.cp * (place_of(w.name).expert < 0 ? l.ep : 1);
+    add_weight(w, n, shared, spec, config, l, s);
+    const int64_t all = bundles[bundle_of(w, spec.config.layers)] += n;
+    s.block_gradients = std::max(s.block_gradients, 8 * all);
+    s.block_compute = std::max(s.block_compute, size_of(spec.compute) * all);
   }
   return s;
 }
 
-// One tensor-parallel rank's shape as a model of its own.
+// One rank's shape as a model of its own.
 ModelSpec rank_spec(const ModelSpec& spec, const Layout& l, int64_t layers) {
   ModelSpec r = spec;
   DecoderConfig& c = r.config;
@@ -95,8 +115,11 @@ ModelSpec rank_spec(const ModelSpec& spec, const Layout& l, int64_t layers) {
   c.kv_heads = std::max<int64_t>(1, c.kv_heads / l.tp);
   c.intermediate = ceil_div(c.intermediate, l.tp);
   c.vocab = ceil_div(c.padded_vocab(), l.tp);
+  c.moe.experts = std::max(c.moe.experts / l.ep, std::min(c.moe.experts, c.moe.per_token));  // a token's choice must exist
+  c.moe.width = ceil_div(c.moe.width, l.tp);
+  c.moe.shared_width = ceil_div(c.moe.shared_width, l.tp);
   auto divide = [&](int& leaves) { leaves = std::max(1, leaves / static_cast<int>(l.tp)); };
-  divide(c.leaves_attention), divide(c.leaves_mlp), divide(c.leaves_vocab);
+  divide(c.leaves_attention), divide(c.leaves_mlp), divide(c.leaves_vocab), divide(c.moe.leaves);
   return r;
 }
 
@@ -107,8 +130,23 @@ struct Activations {
   int64_t optimizer_block = 0, optimizer = 0;  // scratch of one more block, and of what there is once
 };
 
-Activations dry_run(const TrainConfig& config, const ModelSpec& spec, const Layout& l, const kn::Exec& exec) {
-  auto lines = [&](int64_t layers) { return Trainer(config, rank_spec(spec, l, layers), exec).plan(); };
+// Context-parallel ranks compute with a piece of each row.
+TrainConfig rank_config(const TrainConfig& config, const Layout& l) {
+  TrainConfig r = config;
+  r.unit.seq_len = ceil_div(config.unit.seq_len, l.cp);
+  if (!l.recompute.empty()) r.parallel.recompute = l.recompute;
+  return r;
+}
+
+// Where weights come and go (ZeRO 3) products pack their panels in scratch.
+bool packs(const Layout& l) { return l.zero >= 3 && l.dp * l.cp * l.ep > 1; }
+
+Activations dry_run(const TrainConfig& whole, const ModelSpec& spec, const Layout& l, const kn::Exec& exec) {
+  const TrainConfig config = rank_config(whole, l);
+  const Layout sliced{.tp = l.tp, .ep = l.ep};
+  const bool ranks = packs(l) && config.batch.units >= 2 * config.moe.units_per_part && config.numerics.accumulate == "fixed";
+  const Sharding sharding = ranks ? Sharding{0, 2, 3} : Sharding{};
+  auto lines = [&](int64_t layers) { return Trainer(config, rank_spec(spec, sliced, layers), exec, sharding).plan(); };
   const std::vector<MemoryLine> one = lines(1), two = lines(2);
   Activations a;
   a.block = two[1].bytes - one[1].bytes;
@@ -122,28 +160,33 @@ Activations dry_run(const TrainConfig& config, const ModelSpec& spec, const Layo
   return a;
 }
 
-LayoutPlan plan_stage(const TrainConfig& config, const ModelSpec& spec, const Table& table, const Layout& l,
-                      const Activations& a, int64_t stage) {
-  const Share s = share_of(spec, table, config, l, stage);
+LayoutPlan plan_rank(const TrainConfig& config, const ModelSpec& spec, const Layout& l, const Share& s, const Activations& a,
+                     int64_t rank) {
   const DecoderConfig& c = spec.config;
+  const Stages stages(c.layers, static_cast<int>(l.pp), static_cast<int>(l.chunks));
   int64_t blocks = 0;
-  for (int64_t layer = 0; layer < c.layers; ++layer) blocks += layer * l.pp / c.layers == stage;
-  const int64_t units = ceil_div(config.batch.units, l.dp);
-  const int64_t in_flight = std::min(l.pp - stage, ceil_div(units, config.parallel.units_per_pass));
-  auto divided = [&](int64_t bytes, int level) { return l.zero >= level ? ceil_div(bytes, l.dp) : bytes; };
-  LayoutPlan p{l, stage, {}, 0};
-  p.lines = {{"master weights and moments", divided(s.states, 1)},
-             {"gradients", divided(s.gradients, 2)},
-             {"compute copy", divided(s.compute, 3)},
-             {"activations", in_flight * blocks * a.block + a.rest},
+  for (int64_t chunk = 0; chunk < l.chunks; ++chunk)
+    blocks += stages.layers_of(static_cast<int>(chunk * l.pp + rank)).count;
+  const int64_t passes = ceil_div(ceil_div(config.batch.units, l.replicas()), config.parallel.units_per_pass);
+  const int64_t alive = ceil_div(chunks_in_flight(l, rank, passes) * blocks, l.chunks);
+  LayoutPlan p{l, rank, {}, 0};
+  p.lines = {{"master weights and moments", s.states},
+             {"gradients", s.gradients},
+             {"compute copy", s.compute},
+             {"activations", alive * a.block + a.rest},
              {"batch and optimiser scratch", a.batch + blocks * a.optimizer_block + a.optimizer}};
-  // The block in use and the one on its way.
-  if (l.zero >= 3 && l.dp > 1) p.lines.push_back({"gathered blocks", 2 * s.block_compute});
-  if (l.zero >= 2 && l.dp > 1) p.lines.push_back({"gradients in transit", 2 * s.block_gradients});
-  const int64_t tokens = config.unit.sequences * config.unit.seq_len * config.parallel.units_per_pass;
+  const bool shared = l.dp * l.cp * l.ep > 1;
+  if (shared && l.zero >= 3) p.lines.push_back({"gathered blocks", 2 * s.block_compute});  // in use, and on its way
+  if (shared && l.zero < 3 && s.largest > 0) p.lines.push_back({"a matrix on its way", s.largest});
+  if (shared && l.zero >= 2) p.lines.push_back({"a block's gradients", s.block_gradients});
+  const int64_t tokens = config.unit.sequences * config.unit.seq_len / l.cp * config.parallel.units_per_pass;
   // Leaf sums travel in fp32 (NUMERICS rule 4), one sent and one received.
   if (l.tp > 1) p.lines.push_back({"tensor-parallel exchange", 2 * 4 * tokens * c.hidden});
   if (l.pp > 1) p.lines.push_back({"pipeline exchange", 2 * size_of(spec.compute) * tokens * c.hidden});
+  if (l.cp > 1)
+    p.lines.push_back({"keys and values of all rows", 2 * 2 * size_of(spec.compute) * tokens * l.cp * c.kv_width() / l.tp});
+  if (l.ep > 1)
+    p.lines.push_back({"expert-parallel exchange", 2 * size_of(spec.compute) * tokens * c.moe.per_token * c.hidden});
   p.bytes = total_bytes(p.lines);
   return p;
 }
@@ -158,11 +201,13 @@ std::string cannot_shard(const char* what, int64_t width, int leaves, int64_t tp
   return "";
 }
 
-LayoutPlan worst_stage(const TrainConfig& config, const ModelSpec& spec, const Table& table, const Layout& l,
-                       const Activations& a) {
-  LayoutPlan worst = plan_stage(config, spec, table, l, a, 0);
-  for (int64_t stage = 1; stage < l.pp; ++stage)
-    if (LayoutPlan p = plan_stage(config, spec, table, l, a, stage); p.bytes > worst.bytes) worst = std::move(p);
+// The first rank holds the most units, the last the head; those between hold the same.
+LayoutPlan worst_rank(const TrainConfig& config, const ModelSpec& spec, const Table& table, const Layout& l,
+                      const Activations& a) {
+  LayoutPlan worst;
+  for (const int64_t rank : std::set<int64_t>{0, std::min<int64_t>(1, l.pp - 1), l.pp / 2, l.pp - 1})
+    if (LayoutPlan p = plan_rank(config, spec, l, share_of(spec, table, config, l, rank), a, rank); p.bytes > worst.bytes)
+      worst = std::move(p);
   return worst;
 }
 
@@ -189,22 +234,47 @@ std::vector<MemoryLine> plan_here(const TrainConfig& config, const ModelSpec& sp
   for (const Weight& w : spec.table())
     for (const Param& p : w.params)  // Conv1D tensors pass through a second copy to be turned
       largest = std::max(largest, p.rows * p.cols * size_of(spec.compute) * (p.transposed ? 2 : 1));
-  lines.push_back({"checkpoint buffer", largest});
+  // Where states are shared out, the one that writes puts a master together in fp32 first.
+  lines.push_back({"checkpoint buffer", sharding.states() ? 3 * largest : largest});
+  // Small messages of the peers at work arrive before their receives (tcp_transport.cpp), measured.
+  constexpr int64_t kPeer = 3 << 19;
+  if (sharding.shared()) lines.push_back({"messages", std::min(sharding.ranks - 1, 8) * kPeer});
   return lines;
+}
+
+int64_t chunks_in_flight(const Layout& l, int64_t rank, int64_t units) {
+  if (l.pp == 1) return l.chunks;
+  const int64_t all = units * l.chunks;
+  if (l.schedule == "gpipe") return all;
+  if (l.schedule == "zero_bubble") return std::min(l.pp, all);
+  if (l.schedule == "1f1b") return std::min(l.pp - rank, all);
+  const int64_t groups = std::max<int64_t>(1, units / l.pp);
+  return std::min((l.pp - rank - 1) * 2 + (l.chunks - 1) * ceil_div(units, groups) + 1, all);
 }
 
 std::string why_not(const ModelSpec& spec, const TrainConfig& config, const Layout& l) {
   const DecoderConfig& c = spec.config;
   auto text = [](auto... parts) { return (std::string() + ... + parts); };
-  if (l.tp < 1 || l.pp < 1 || l.dp < 1 || (l.tp & (l.tp - 1)) != 0) return "tp must be a power of two, pp and dp 1 or more";
-  if (l.pp > c.layers) return text(std::to_string(l.pp), " stages for ", std::to_string(c.layers), " layers");
-  if (l.dp > config.batch.units)
-    return text(std::to_string(l.dp), " data-parallel ranks for ", std::to_string(config.batch.units),
-                " units: raise batch.units");
+  auto str = [](int64_t n) { return std::to_string(n); };
+  if (l.tp < 1 || l.pp < 1 || l.dp < 1 || l.cp < 1 || l.ep < 1 || (l.tp & (l.tp - 1)) != 0)
+    return "tp must be a power of two, pp, dp, cp and ep 1 or more";
+  if (l.pp * l.chunks > c.layers) return text(str(l.pp * l.chunks), " stages for ", str(c.layers), " layers");
+  if (l.pp > 1) try {
+      make_schedule(l.schedule, 2, static_cast<int>(l.chunks), 1);
+    } catch (const Error& e) {
+      return e.what();
+    }
+  if (l.replicas() > config.batch.units)
+    return text(str(l.replicas()), l.ep > 1 ? " data- and expert-parallel ranks for " : " data-parallel ranks for ",
+                str(config.batch.units), " units: raise batch.units");
+  if (config.unit.seq_len % l.cp != 0) return text("cp ", str(l.cp), " does not divide rows of ", str(config.unit.seq_len), " tokens");
+  if (l.ep > 1 && (c.moe.experts == 0 || c.moe.experts % l.ep != 0))
+    return text("ep ", str(l.ep), " does not divide ", str(c.moe.experts), " experts");
   if (l.tp == 1) return "";
-  if (c.heads % l.tp != 0) return text(std::to_string(c.heads), " heads do not divide by tp ", std::to_string(l.tp));
+  if (c.heads % l.tp != 0) return text(str(c.heads), " heads do not divide by tp ", str(l.tp));
   std::string why = cannot_shard("the attention width", c.attention_width(), c.leaves_attention, l.tp);
-  if (why.empty()) why = cannot_shard("the MLP width", c.intermediate, c.leaves_mlp, l.tp);
+  if (why.empty() && c.moe.layers_of(c.layers) < c.layers) why = cannot_shard("the MLP width", c.intermediate, c.leaves_mlp, l.tp);
+  if (why.empty() && c.moe.experts > 0) why = cannot_shard("an expert's width", c.moe.width, c.moe.leaves, l.tp);
   if (why.empty()) why = cannot_shard("the padded vocabulary", c.padded_vocab(), c.leaves_vocab, l.tp);
   return why;
 }
@@ -212,28 +282,78 @@ std::string why_not(const ModelSpec& spec, const TrainConfig& config, const Layo
 LayoutPlan plan_layout(const TrainConfig& config, const ModelSpec& spec, const Layout& layout, const kn::Exec& exec) {
   const std::string why = why_not(spec, config, layout);
   check(why.empty(), Code::unsupported, "[plan] tp ", layout.tp, ", pp ", layout.pp, ", dp ", layout.dp, ": ", why);
-  return worst_stage(config, spec, spec.table(), layout, dry_run(config, spec, layout, exec));
+  return worst_rank(config, spec, spec.table(), layout, dry_run(config, spec, layout, exec));
 }
+
+namespace {
+
+bool power_of_two(int64_t n) { return (n & (n - 1)) == 0; }
+
+// The sizes to try: the one wanted, or powers of two up to `most`.
+std::vector<int64_t> sizes(int64_t wanted, int64_t most) {
+  if (wanted != 0) return {wanted};
+  std::vector<int64_t> all;
+  for (int64_t n = 1; n <= most; n *= 2) all.push_back(n);
+  return all;
+}
+
+// Schedules with their chunks.
+std::vector<std::pair<std::string, int64_t>> schedules(const Layout& wanted, int64_t pp) {
+  if (pp == 1) return {{"1f1b", 1}};
+  std::vector<std::pair<std::string, int64_t>> all;
+  for (const auto& [kind, chunks] : std::vector<std::pair<std::string, int64_t>>{
+           {"1f1b", 1}, {"zero_bubble", 1}, {"gpipe", 1}, {"interleaved", 2}, {"interleaved", 4}, {"interleaved", 8}}) {
+    if (wanted.schedule.empty() ? kind == "gpipe" : wanted.schedule != kind) continue;
+    if (wanted.chunks == 0 || wanted.chunks == chunks) all.emplace_back(kind, chunks);
+  }
+  if (all.empty()) all.emplace_back(wanted.schedule.empty() ? "interleaved" : wanted.schedule, std::max<int64_t>(1, wanted.chunks));
+  return all;
+}
+
+// With tp, cp, ep and recompute decided: each way to give pp, dp, zero and the schedule.
+void add_layouts(const TrainConfig& config, const ModelSpec& spec, const Table& table, int64_t devices, const Layout& wanted,
+                 Layout l, const kn::Exec& exec, std::vector<LayoutPlan>& plans) {
+  std::map<bool, Activations> dry;  // the same for every pp, dp and schedule
+
+  const int64_t inner = l.tp * l.cp * l.ep;
+  for (l.pp = 1; inner * l.pp <= devices; ++l.pp) {
+    const bool asked = wanted.pp != 0 ? wanted.pp == l.pp : power_of_two(l.pp);
+    if (!asked || devices % (inner * l.pp) != 0) continue;
+    l.dp = devices / (inner * l.pp);
+    if (wanted.dp != 0 && wanted.dp != l.dp) continue;
+    for (l.zero = wanted.zero == 0 ? 0 : 1; l.zero <= 3; ++l.zero) {
+      if (wanted.zero >= 0 && wanted.zero != l.zero) continue;
+      // Nothing to divide; or what train does not do yet where ranks compute with slices of weights.
+      if ((l.dp * l.cp * l.ep == 1 || l.tp * l.pp * l.ep > 1) && l.zero > 1 && wanted.zero < 0) continue;
+      for (const auto& [schedule, chunks] : schedules(wanted, l.pp)) {
+        l.schedule = schedule;
+        l.chunks = chunks;
+        if (!why_not(spec, config, l).empty()) continue;
+        if (!dry.contains(packs(l))) dry[packs(l)] = dry_run(config, spec, l, exec);
+        plans.push_back(worst_rank(config, spec, table, l, dry[packs(l)]));
+      }
+    }
+  }
+}
+
+}  // namespace
 
 std::vector<LayoutPlan> plan_layouts(const TrainConfig& config, const ModelSpec& spec, int64_t devices,
                                      const Layout& wanted, const kn::Exec& exec) {
   std::vector<LayoutPlan> plans;
   const Table table = spec.table();
-  for (int64_t tp = 1; tp <= 8; tp *= 2) {
-    if (wanted.tp != 0 && wanted.tp != tp) continue;
-    if (!why_not(spec, config, {tp, 1, 1, 1}).empty()) continue;
-    const Activations a = dry_run(config, spec, {tp, 1, 1, 1}, exec);  // the same for every pp, dp and zero
-    for (int64_t pp = 1; tp * pp <= devices; ++pp) {
-      const bool asked = wanted.pp != 0 ? wanted.pp == pp : (pp & (pp - 1)) == 0;
-      if (!asked || devices % (tp * pp) != 0) continue;
-      for (int zero = wanted.zero == 0 ? 0 : 1; zero <= 3; ++zero) {
-        const Layout l{tp, pp, devices / (tp * pp), zero};
-        if ((wanted.dp != 0 && wanted.dp != l.dp) || (wanted.zero >= 0 && wanted.zero != zero)) continue;
-        if (l.dp == 1 && zero > 1 && wanted.zero < 0) continue;  // nothing to divide
-        if (why_not(spec, config, l).empty()) plans.push_back(worst_stage(config, spec, table, l, a));
-      }
-    }
-  }
+  const bool any = wanted.recompute == "any";
+  const std::vector<std::string> recomputes =
+      any ? std::vector<std::string>{"none", "norms", "pointwise", "block"} : std::vector<std::string>{wanted.recompute};
+  const int64_t most_cp = std::max<int64_t>(1, config.unit.seq_len / 8192);  // shorter pieces gain nothing
+  for (const int64_t tp : sizes(wanted.tp, 8))
+    for (const int64_t cp : sizes(wanted.cp, most_cp))
+      for (const int64_t ep : sizes(wanted.ep, std::max<int64_t>(1, spec.config.moe.experts)))
+        for (const std::string& recompute : recomputes) {
+          Layout l{.tp = tp, .cp = cp, .ep = ep, .recompute = recompute};
+          if (tp * cp * ep > devices || !why_not(spec, config, l).empty()) continue;
+          add_layouts(config, spec, table, devices, wanted, l, exec, plans);
+        }
   std::stable_sort(plans.begin(), plans.end(),
                    [](const LayoutPlan& a, const LayoutPlan& b) { return a.bytes < b.bytes; });
   return plans;

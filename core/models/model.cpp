@@ -92,6 +92,15 @@ void Model::allocate_over(PanelMap weights) {
   decoder_.make_rope(tables_, context_, exec_);
 }
 
+Ctx Model::context(const kn::Exec& exec, Arena& arena) {
+  Ctx ctx{.exec = exec, .arena = arena};
+  ctx.tensor = parameters_.sharding().along(Axis::tp);
+  ctx.pipeline = parameters_.sharding().along(Axis::pp);
+  ctx.experts = parameters_.sharding().along(Axis::ep);
+  if (!exec.plan) ctx.store = parameters_.store();
+  return ctx;
+}
+
 void Model::load(const TensorStore& store) {
   if (parameters_.purpose() == Purpose::inference) {
     if (exec_.device.kind != kn::DeviceKind::cpu) {

@@ -51,6 +51,8 @@ class Model {
   const Head& head() const { return head_; }
   int64_t context() const { return context_; }
   const kn::Exec& exec() const { return exec_; }
+  // Of a forward pass, with the ranks that share the model's layers.
+  Ctx context(const kn::Exec& exec, Arena& arena);
   int64_t bytes() const { return parameters_.bytes() + tables_.peak(); }
 
   // Weights from a folder with the same shapes: masters when training (collective where these are

@@ -20,7 +20,7 @@ Scorer::Scorer(Model& model, int64_t max_tokens, const kn::Exec& exec)
   kn::Exec dry = exec;
   dry.plan = true;
   builder_.plan(max_tokens);
-  Ctx ctx = context(dry);
+  Ctx ctx = model_.context(dry, scratch_);
   const View hidden = scratch_.take(model_.spec().compute, {max_tokens, model_.spec().config.hidden});
   model_.decoder().forward(ctx, builder_.batch(), hidden);
   {
@@ -30,25 +30,16 @@ Scorer::Scorer(Model& model, int64_t max_tokens, const kn::Exec& exec)
   const int64_t rows = std::min(kLogitRows, max_tokens);
   const View picked = scratch_.take(hidden.dtype, {rows, hidden.cols()});
   scratch_.take(DType::i32, {rows});
-  model_.head().logits(ctx, picked, scratch_.take(DType::f32, {rows, model_.spec().config.padded_vocab()}));
+  model_.head().logits(ctx, picked, scratch_.take(DType::f32, {rows, model_.head().padded_vocab}));
   scratch_.allocate();
   builder_.clear();
-}
-
-Ctx Scorer::context(const kn::Exec& exec) {
-  Ctx ctx{.exec = exec, .arena = scratch_};
-  ctx.tensor = model_.parameters().sharding().along(Axis::tp);
-  ctx.pipeline = model_.parameters().sharding().along(Axis::pp);
-  ctx.experts = model_.parameters().sharding().along(Axis::ep);
-  ctx.expert_load = &expert_load_;
-  if (!exec.plan) ctx.store = model_.parameters().store();
-  return ctx;
 }
 
 View Scorer::forward() {
   scratch_.release(0);
   builder_.send(exec_);
-  Ctx ctx = context(exec_);
+  Ctx ctx = model_.context(exec_, scratch_);
+  ctx.expert_load = &expert_load_;
   const TokenBatch& batch = builder_.batch();
   const View hidden = scratch_.take(model_.spec().compute, {batch.tokens, model_.spec().config.hidden});
   model_.decoder().forward(ctx, batch, hidden);
@@ -57,10 +48,9 @@ View Scorer::forward() {
 
 View Scorer::losses() {
   const View hidden = forward();
-  Ctx ctx = context(exec_);
+  Ctx ctx = model_.context(exec_, scratch_);
   const View loss = scratch_.take(DType::f32, {hidden.rows()});
-  const bool last = ctx.pipeline.rank + 1 == ctx.pipeline.size;
-  if (last) model_.head().loss(ctx, hidden, builder_.targets(), loss);
+  model_.head().loss(ctx, hidden, builder_.targets(), loss);
   return on_host(loss);
 }
 
@@ -75,13 +65,13 @@ View Scorer::on_host(View v) {
 View Scorer::logits(const std::vector<int32_t>& rows) {
   check(rows.size() <= kLogitRows, Code::bug, "[score] logits of ", rows.size(), " rows");
   const View hidden = forward();
-  Ctx ctx = context(exec_);
+  Ctx ctx = model_.context(exec_, scratch_);
   const auto n = static_cast<int64_t>(rows.size());
   const View picked = scratch_.take(hidden.dtype, {n, hidden.cols()});
   const View index = scratch_.take(DType::i32, {n});
   kn::upload(exec_, index.data, rows.data(), index.bytes());
   ctx.run(kn::GatherRows{.x = hidden, .index = index, .y = picked});
-  const View out = scratch_.take(DType::f32, {n, model_.spec().config.padded_vocab()});
+  const View out = scratch_.take(DType::f32, {n, model_.head().padded_vocab});
   model_.head().logits(ctx, picked, out);
   return on_host(out);
 }

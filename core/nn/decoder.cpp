@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "core/nn/vocabulary.h"
 #include "kernels/basic.h"
 #include "kernels/embedding.h"
 #include "kernels/math.h"
@@ -134,7 +135,10 @@ void Decoder::make_rope(Arena& arena, int64_t positions, const kn::Exec& exec) {
 
 void Decoder::embed(Ctx& ctx, const TokenBatch& batch, const View& x) const {
   gather_weights(ctx, *embed_);
-  ctx.run(kn::EmbedFwd{.ids = batch.ids, .table = embed_->rows,
+  ArenaFrame frame(ctx.arena);
+  GatheredRows from{embed_->rows, batch.ids};
+  if (embed_->slice.cut_rows) from = gather_embedding(ctx, *embed_, batch.ids);
+  ctx.run(kn::EmbedFwd{.ids = from.order, .table = from.rows,
                        .positions = positions_ ? batch.positions : View{},
                        .position_table = positions_ ? positions_->rows : View{}, .out = x,
                        .as_bf16 = dtype_ == DType::bf16});
@@ -244,7 +248,11 @@ void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s,
 void Decoder::backward_embed(Ctx& ctx, const View& ids, const View& positions, const View& dx) const {
   // Every occurrence of an id is a part (NUMERICS rule 15), beside the head's own when tied.
   const int64_t parts = ctx.parts_in_step * (ctx.part_tokens + 1);
-  ctx.run(kn::EmbedBwd{.ids = ids, .dx = dx, .grad = embed_->grad, .parts = parts, .overflow = embed_->overflow});
+  ArenaFrame frame(ctx.arena);
+  OwnRows own{ids, dx};
+  if (embed_->slice.cut_rows) own = own_embedding_rows(ctx, *embed_, ids, dx);
+  if (own.ids.size() > 0)
+    ctx.run(kn::EmbedBwd{.ids = own.ids, .dx = own.dx, .grad = embed_->grad, .parts = parts, .overflow = embed_->overflow});
   if (positions_)
     ctx.run(kn::EmbedBwd{.ids = positions, .dx = dx, .grad = positions_->grad, .parts = parts,
                          .overflow = positions_->overflow});

@@ -9,13 +9,41 @@
 
 namespace llmctl {
 
+namespace {
+bool elsewhere(const Ctx& ctx) { return ctx.pipeline.rank + 1 < ctx.pipeline.size; }
+}  // namespace
+
 Head Head::of(const Decoder& decoder) {
   const DecoderConfig& c = decoder.config();
-  return {.weight = &decoder.head(), .vocab = c.vocab, .padded_vocab = c.padded_vocab(),
-          .leaves = c.leaves_vocab, .tied = c.tied};
+  Head h{.weight = &decoder.head(), .vocab = c.vocab, .padded_vocab = c.padded_vocab(), .leaves = c.leaves_vocab, .tied = c.tied};
+  if (const Slice& s = h.weight->slice; s.cut_rows) {
+    h.first = s.rows.front().begin, h.padded_vocab = s.rows.front().count;
+    h.leaves = s.backward.count;
+    h.vocab = std::clamp<int64_t>(c.vocab - h.first, 0, h.padded_vocab);
+    h.used = (c.vocab + h.padded_vocab - 1) / h.padded_vocab;
+  }
+  return h;
+}
+
+void Head::cross_entropy(Ctx& ctx, const View& z, const View& targets, const View& loss, const View& lse) const {
+  if (!weight->slice.cut_rows)
+    return ctx.run(kn::CrossEntropyFwd{.logits = z, .vocab = vocab, .leaves = leaves, .targets = targets, .loss = loss, .lse = lse});
+  const RankGroup& group = ctx.tensor;
+  const View parts = ctx.arena.take(DType::f32, {group.size, z.rows(), 3});
+  const int64_t bytes = z.rows() * 12;
+  const View mine(parts.as<std::byte>() + group.rank * bytes, DType::f32, {z.rows(), 3});
+  ctx.run(kn::CrossEntropyPart{.logits = z, .vocab = vocab, .first = first, .leaves = leaves, .targets = targets, .part = mine});
+  if (!ctx.exec.plan) {
+    std::vector<int64_t> borders;
+    for (int64_t r = 0; r <= group.size; ++r) borders.push_back(r * bytes);
+    group.comm->all_gather({mine.as<std::byte>(), static_cast<size_t>(bytes)},
+                           {parts.as<std::byte>(), static_cast<size_t>(parts.bytes())}, borders, "cross-entropy");
+  }
+  ctx.run(kn::CrossEntropyJoin{.parts = parts, .used = used, .columns = padded_vocab, .targets = targets, .loss = loss, .lse = lse});
 }
 
 void Head::logits(Ctx& ctx, const View& hidden, const View& out) const {
+  if (elsewhere(ctx)) return;
   gather_weights(ctx, *weight);
   Linear{weight, nullptr}.forward(ctx, hidden, out);
 }
@@ -47,6 +75,7 @@ std::vector<RowRange> chain_pieces(int64_t rows, int64_t seq, int64_t fit) {
 }  // namespace
 
 void Head::loss(Ctx& ctx, const View& hidden, const View& targets, const View& loss) const {
+  if (elsewhere(ctx)) return;
   gather_weights(ctx, *weight);
   const Linear head{weight, nullptr};
   ArenaFrame whole(ctx.arena);
@@ -56,8 +85,7 @@ void Head::loss(Ctx& ctx, const View& hidden, const View& targets, const View& l
     const View z = ctx.arena.take(DType::f32, {c.count, padded_vocab});
     const View lse = ctx.arena.take(DType::f32, {c.count});
     head.forward(ctx, panels, rows_of(hidden, c.begin, c.count), z, {});
-    ctx.run(kn::CrossEntropyFwd{.logits = z, .vocab = vocab, .leaves = leaves,
-                                .targets = elements_of(targets, c), .loss = elements_of(loss, c), .lse = lse});
+    cross_entropy(ctx, z, elements_of(targets, c), elements_of(loss, c), lse);
   }
 }
 
@@ -73,9 +101,8 @@ void Head::logit_gradient(Ctx& ctx, const View& hidden, const View& targets, flo
     const View z = dz.dtype == DType::f32 ? dz : ctx.arena.take(DType::f32, {c.count, padded_vocab});
     const View lse = ctx.arena.take(DType::f32, {c.count});
     head.forward(ctx, panels, rows_of(hidden, c.begin, c.count), z, {});
-    ctx.run(kn::CrossEntropyFwd{.logits = z, .vocab = vocab, .leaves = leaves, .targets = target,
-                                .loss = elements_of(loss, c), .lse = lse});
-    ctx.run(kn::CrossEntropyBwd{.logits = z, .vocab = vocab, .targets = target, .lse = lse, .scale = scale,
+    cross_entropy(ctx, z, target, elements_of(loss, c), lse);
+    ctx.run(kn::CrossEntropyBwd{.logits = z, .vocab = vocab, .first = first, .targets = target, .lse = lse, .scale = scale,
                                 .dlogits = dz});
   }
 }

@@ -8,9 +8,12 @@
 
 namespace llmctl {
 
+// Of a pipeline the last rank has it: logits() and loss() do nothing at the others.
 struct Head {
   WeightState* weight = nullptr;
-  int64_t vocab = 0, padded_vocab = 0;
+  // Of this rank: its ids begin at `first`, its columns hold `leaves` leaves, and `vocab` of them count (of
+  // tensor-parallel ranks the first `used` have any).
+  int64_t vocab = 0, padded_vocab = 0, first = 0, used = 1;
   int leaves = 1;
   bool tied = false;
   int64_t logits_budget = int64_t{32} << 20;     // bytes of fp32 logits alive at once
@@ -26,6 +29,8 @@ struct Head {
                          const View& dhidden) const;
 
  private:
+  // loss, lse (R) f32 of logits.
+  void cross_entropy(Ctx& ctx, const View& logits, const View& targets, const View& loss, const View& lse) const;
   void logit_gradient(Ctx& ctx, const View& hidden, const View& targets, float scale, const View& loss,
                       const View& dlogits) const;
   void widen_gradient(Ctx& ctx) const;

@@ -34,8 +34,22 @@ View backward_panels(Ctx& ctx, const WeightState& w, DType dtype) {
   return p;
 }
 
+namespace {
+
+// Rows of (m, n) by rank, as borders in bytes of `size` an element.
+std::vector<int64_t> row_borders(int64_t m, int64_t n, int64_t size, int ranks) {
+  std::vector<int64_t> borders = even_offsets(m, ranks);
+  for (int64_t& b : borders) b *= n * size;
+  return borders;
+}
+
+std::span<std::byte> bytes_in(const View& v) { return {v.as<std::byte>(), static_cast<size_t>(v.bytes())}; }
+
+}  // namespace
+
 // Where the contraction is cut, a rank has the root of its subtree of leaves; the roots of all meet in
-// fp32 before anything is added or rounded (NUMERICS rules 3 and 4).
+// fp32 before anything is added or rounded (NUMERICS rules 3 and 4): those of its share of rows at each
+// rank, from where the finished rows go to all.
 void Linear::multiply(Ctx& ctx, const View& x, const View& panels, const kn::Leaves& leaves, bool cut, const View& added,
                       const View& y, const View& residual) const {
   kn::Gemm product{.x = x, .w = panels, .y = y, .n = y.cols(), .leaves = leaves, .bias = {}, .residual = {},
@@ -46,17 +60,25 @@ void Linear::multiply(Ctx& ctx, const View& x, const View& panels, const kn::Lea
     return ctx.run(product);
   }
   ArenaFrame frame(ctx.arena);
-  const int64_t ranks = ctx.tensor.size, m = y.rows(), n = y.cols();
-  const View roots = ctx.arena.take(DType::f32, {ranks, m, n});
-  product.y = View(roots.as<float>() + ctx.tensor.rank * m * n, DType::f32, {m, n});
+  const RankGroup& group = ctx.tensor;
+  const int64_t m = y.rows(), n = y.cols(), most = (m + group.size - 1) / group.size;
+  const std::vector<int64_t> rows = even_offsets(m, group.size);
+  const RowRange own{rows[static_cast<size_t>(group.rank)], rows[static_cast<size_t>(group.rank) + 1] - rows[static_cast<size_t>(group.rank)]};
+  product.y = ctx.arena.take(DType::f32, {m, n});
+  const View all = ctx.arena.take(DType::f32, {group.size, most, n});
+  const View roots(all.data, DType::f32, {group.size, own.count, n});
   ctx.run(product);
   if (!ctx.exec.plan) {
-    std::vector<int64_t> offsets;
-    for (int64_t r = 0; r <= ranks; ++r) offsets.push_back(r * m * n * 4);
-    ctx.tensor.comm->all_gather({product.y.as<std::byte>(), static_cast<size_t>(product.y.bytes())},
-                                {roots.as<std::byte>(), static_cast<size_t>(roots.bytes())}, offsets, weight->spec.name);
+    std::vector<int64_t> mine{0};
+    for (int r = 0; r < group.size; ++r) mine.push_back(mine.back() + own.count * n * 4);
+    group.comm->all_to_all(bytes_in(product.y), row_borders(m, n, 4, group.size), bytes_in(roots), mine, weight->spec.name);
   }
-  ctx.run(kn::TreeSum{.roots = roots, .bias = added, .residual = residual, .y = y});
+  if (own.count > 0)
+    ctx.run(kn::TreeSum{.roots = roots, .bias = added, .residual = residual ? rows_of(residual, own.begin, own.count) : View{},
+                        .y = rows_of(y, own.begin, own.count)});
+  if (!ctx.exec.plan)
+    group.comm->all_gather(bytes_in(rows_of(y, own.begin, own.count)), bytes_in(y), row_borders(m, n, size_of(y.dtype), group.size),
+                           weight->spec.name);
 }
 
 void Linear::forward(Ctx& ctx, const View& panels, const View& x, const View& y, const View& residual) const {

@@ -154,7 +154,7 @@ Slice Slicing::slice(const Weight& w, int rank) const {
   s.rows = {{0, all_rows(w)}};
   const int tp = shape_.tp, at = coordinates(shape_, rank)[static_cast<size_t>(Axis::tp)];
   if (tp == 1) return s;
-  const ShardDim shard = place_of(w.name).layer < 0 ? ShardDim::none : w.params.front().shard;
+  const ShardDim shard = w.params.front().shard;
   s.counts = shard != ShardDim::none || at == 0;
   if (shard == ShardDim::rows) {
     s.cut_rows = true;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The planner's memory against what processes hold: plan_memory.py LLMCTL [NAME ...] [--ranks-max N]
+"""The planner's memory against what processes hold: plan_memory.py LLMCTL [NAME ...]
 
 Each layout of LAYOUTS trains two steps over as many processes as it has ranks; the most memory that any rank ever held
 (ru_maxrss) is set against the plan. Prints a table; exits 1 when a layout is more than 5 % off. A layout is a name and
@@ -17,6 +17,7 @@ MODEL = {"architectures": ["LlamaForCausalLM"], "hidden_size": 384, "intermediat
 MOE = {"architectures": ["MixtralForCausalLM"], "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4,
        "num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 8, "num_experts_per_tok": 2,
        "vocab_size": 300, "max_position_embeddings": 256}
+BESIDE = ("process", "stacks", "validation", "checkpoint buffer", "messages")  # the trainer's memory
 # name: (ranks, model, flags of train, flags of model plan)
 LAYOUTS = {
     "one": (1, MODEL, {}, []),
@@ -84,12 +85,16 @@ def measure(binary, name, ranks, fields, port):
 
 
 def planned(binary, name, ranks, fields, plan_flags):
-    """Bytes of the trainer's own plan, and of `model plan` of the layout."""
+    """Bytes of the trainer's own plan, and of `model plan` of the layout with what a process holds beside it."""
     base = ["--threads", "1", "--json", "--quiet", *flags_of(fields)]
     own = subprocess.run([binary, "train", f"{name}.json", "--plan", "--ranks", str(abs(ranks)), *base], check=True,
                          capture_output=True, text=True)
     layout = subprocess.run([binary, "model", "plan", f"{name}.json", *base, *plan_flags], capture_output=True, text=True)
-    return json.loads(own.stdout)["bytes"], json.loads(layout.stdout)["bytes"] if layout.stdout else 0
+    own, layout = json.loads(own.stdout), json.loads(layout.stdout)
+    if ranks == 1:
+        return own["bytes"], layout["bytes"]
+    beside = sum(line["bytes"] for line in own["memory"] if line["what"] in BESIDE)
+    return own["bytes"], layout["bytes"] + beside
 
 
 def main():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fits the constants of parallel/step_time.cpp to published training points and judges them on models left out.
 
-    python3 tests/bench/planner_fit.py [../shared/data/plan/training_points.csv] [--rows]
+    python3 tests/bench/planner_fit.py [../shared/data/plan/training_points.csv] [--rows] [--write FILE]
 
 The cost model below is that of parallel/step_time.cpp, which states what each part means; tests/parallel runs the
 C++ one over the same rows. Fitted: the mean absolute error of the logarithm of the step's time over the dense bf16
@@ -9,6 +9,7 @@ rows of A100 and H100, by Levenberg-Marquardt with weights that make it a mean o
 (layers and width) in turn left out of the fit with all its rows, from every source.
 """
 import argparse
+import json
 import math
 import os
 import sys
@@ -199,11 +200,11 @@ def model_key(c):
     return c["layers"], c["hidden"]
 
 
-def leave_out(rows, fitted):
-    """{line: error with the row's model left out of the fit}."""
+def leave_out(rows):
+    """{line: error with the row's model left out of the fit}, each fit from the start."""
     out = {}
     for key in sorted({model_key(c) for c in rows}):
-        p = fit([c for c in rows if model_key(c) != key], fitted, 12)
+        p = fit([c for c in rows if model_key(c) != key], START)
         out.update({c["line"]: math.exp(residual(c, p)) - 1 for c in rows if model_key(c) == key})
     return out
 
@@ -232,7 +233,11 @@ def report(rows, moe, out, p, every):
     line("  scaling series", [c for c in rows if c["series"]])
     for gpu in ("A100", "H100"):
         line("  " + gpu, [c for c in rows if c["gpu"] == gpu])
-    for source in sorted({c["source"] for c in rows}):
+    sources = sorted({c["source"] for c in rows})
+    each = [[c for c in rows if c["source"] == source] for source in sources]
+    print(f"{'  mean over sources':<34} {len(sources):>4} {100 * mean(mean(error(c, p) for c in s) for s in each):>8.1f} "
+          f"{100 * mean(mean(abs(out[c['line']]) for c in s) for s in each):>9.1f}")
+    for source in sources:
         line("  " + source[:32], [c for c in rows if c["source"] == source])
     print(f"{'look-up: median per GPU and source':<34} {len(rows):>4} {100 * look_up(rows, False):>8.1f} "
           f"{100 * look_up(rows, True):>9.1f}")
@@ -251,16 +256,30 @@ def report(rows, moe, out, p, every):
                   f"{c['seconds']:>8.3f} s {100 * (math.exp(residual(c, p)) - 1):>+6.1f} {100 * e:>+6.1f}  {shares}")
 
 
+FIELDS = ("line", "kind", "model", "gpu", "layers", "hidden", "attention", "kv", "heads", "ffn", "gated", "vocab",
+          "experts", "seq", "mbs", "units", "tp", "pp", "cp", "ep", "dp", "chunks", "zero", "recompute", "fused", "recent",
+          "overlap", "sp", "slow_gather", "stack", "series", "seconds")
+
+
+def write_points(path, rows, p):
+    with open(path, "w", encoding="ascii") as file:
+        file.write("[\n" + ",\n".join(json.dumps({**{k: c[k] for k in FIELDS}, "source": c["source"],
+                                                "predicted": sum(step_parts(c, p).values())}) for c in rows) + "\n]\n")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("points", nargs="?", default="../shared/data/plan/training_points.csv")
     parser.add_argument("--rows", action="store_true", help="print every row")
+    parser.add_argument("--write", help="the rows as inputs, with what this model says, for tests/parallel")
     parser.add_argument("--quick", action="store_true", help="fit only")
     args = parser.parse_args()
     rows, _ = planner_rows.load(args.points)
     dense = [c for c in rows if c["kind"] == "dense"]
     p = fit(dense, START)
-    out = {c["line"]: error(c, p) for c in dense} if args.quick else leave_out(dense, p)
+    out = {c["line"]: error(c, p) for c in dense} if args.quick else leave_out(dense)
+    if args.write:
+        write_points(args.write, rows, p)
     report(dense, [c for c in rows if c["kind"] == "moe"], out, p, args.rows)
 
 

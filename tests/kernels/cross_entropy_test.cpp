@@ -117,3 +117,34 @@ TEST_CASE("the cross-entropy gradient is the slope of the loss", "[cross_entropy
   };
   check_close(d, gradient_by_differences(forward, values_of(logits), {1.0}), 1e-6);
 }
+
+// Columns with 2, 4 or 8 ranks, the last of which may have none that count: the bits of all in one place.
+TEST_CASE("cross-entropy of a vocabulary that ranks share", "[cross_entropy]") {
+  for (const auto& [vocab, leaves, ranks] : {std::tuple<int64_t, int, int>{1000, 8, 2}, {1000, 8, 8}, {131, 4, 4}, {257, 8, 4}, {64, 2, 2}}) {
+    INFO(vocab << " in " << leaves << " leaves at " << ranks << " ranks");
+    const int64_t rows = 5, columns = (vocab + 32 * leaves - 1) / (32 * leaves) * 32 * leaves, own = columns / ranks;
+    Buffer logits(DType::f32, {rows, columns}), targets(DType::i32, {rows}), loss(DType::f32, {rows}), lse(DType::f32, {rows});
+    Buffer want_loss(DType::f32, {rows}), want_lse(DType::f32, {rows}), want_d(DType::bf16, {rows, columns});
+    logits.fill(1, 4), targets.fill_int(2, 0, vocab - 1), targets.set(1, -1), targets.set(2, static_cast<double>(vocab - 1));
+    const Exec ex = test_exec(supported_isas().front());
+    run(CrossEntropyFwd{.logits = logits, .vocab = vocab, .leaves = leaves, .targets = targets, .loss = want_loss, .lse = want_lse}, ex);
+    run(CrossEntropyBwd{.logits = logits, .vocab = vocab, .targets = targets, .lse = want_lse, .scale = 0.5f, .dlogits = want_d}, ex);
+    Buffer parts(DType::f32, {ranks, rows, 3}), part(DType::f32, {rows, 3}), d(DType::bf16, {rows, own}), mine(DType::f32, {rows, own});
+    for (int r = 0; r < ranks; ++r) {
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t c = 0; c < own; ++c) mine.set(i * own + c, logits.at(i * columns + r * own + c));
+      const int64_t counted = std::clamp<int64_t>(vocab - r * own, 0, own);
+      check_same_bits(CrossEntropyPart{.logits = mine, .vocab = counted, .first = r * own, .leaves = leaves / ranks, .targets = targets,
+                                       .part = part}, {&part});
+      std::memcpy(parts.as<float>() + r * rows * 3, part.as<float>(), static_cast<size_t>(rows) * 12);
+      check_same_bits(CrossEntropyBwd{.logits = mine, .vocab = counted, .first = r * own, .targets = targets, .lse = want_lse,
+                                      .scale = 0.5f, .dlogits = d}, {&d});
+      for (int64_t i = 0; i < rows; ++i)
+        CHECK(std::memcmp(d.as<uint16_t>() + i * own, want_d.as<uint16_t>() + i * columns + r * own, static_cast<size_t>(own) * 2) == 0);
+    }
+    check_same_bits(CrossEntropyJoin{.parts = parts, .used = (vocab + own - 1) / own, .columns = own, .targets = targets, .loss = loss,
+                                     .lse = lse}, {&loss, &lse});
+    CHECK(std::memcmp(loss.as<float>(), want_loss.as<float>(), rows * 4) == 0);
+    CHECK(std::memcmp(lse.as<float>(), want_lse.as<float>(), rows * 4) == 0);
+  }
+}

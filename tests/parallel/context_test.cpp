@@ -17,6 +17,8 @@ struct Layout {
   int dp = 1, cp = 1;
   int64_t zero = 0;
   int threads = 1;
+  int64_t tp = 1;
+  int ranks() const { return dp * cp * static_cast<int>(tp); }
 };
 
 using Trace = std::vector<std::string>;
@@ -38,10 +40,11 @@ Outcome train(const Json& hf, TrainConfig config, const Layout& layout, int64_t 
               const fs::path& folder = {}, bool save = false) {
   config.parallel.zero = layout.zero;
   config.parallel.cp = layout.cp;
+  config.parallel.tp = layout.tp;
   std::mutex mutex;
   std::vector<Trace> traces;
   Outcome out;
-  run_threads(layout.dp * layout.cp, 120, [&](Comm& comm) {
+  run_threads(layout.ranks(), 120, [&](Comm& comm) {
     test::Machine machine(layout.threads);
     const test::CountedTokens source(config.unit.sequences, config.unit.seq_len, 131);
     const Mesh mesh(comm, mesh_of(config, comm.size()));
@@ -58,15 +61,19 @@ Outcome train(const Json& hf, TrainConfig config, const Layout& layout, int64_t 
     traces.push_back(trace);
     if (comm.rank() == 0) out.context = mesh.group(Axis::cp).counts();
   });
-  REQUIRE(traces.size() == static_cast<size_t>(layout.dp * layout.cp));
+  REQUIRE(traces.size() == static_cast<size_t>(layout.ranks()));
   for (const Trace& t : traces) CHECK(t == traces.front());
   out.trace = traces.front();
   return out;
 }
 
-Json wide(Json hf) {  // several tiles of rows, so that owners share tensors
-  if (hf.contains("hidden_size")) hf["hidden_size"] = 128, hf["intermediate_size"] = 416, hf["head_dim"] = 32;
-  if (hf.contains("n_embd")) hf["n_embd"] = 96;
+// Several tiles of rows, so that owners share tensors; heads and widths that divide into leaves of 32.
+Json wide(Json hf) {
+  if (hf.contains("hidden_size")) {
+    hf["hidden_size"] = 128, hf["intermediate_size"] = 384, hf["head_dim"] = 32;
+    hf["num_attention_heads"] = 8, hf["num_key_value_heads"] = 4;
+  }
+  if (hf.contains("n_embd")) hf["n_embd"] = 128, hf["n_head"] = 4;
   return hf;
 }
 
@@ -79,8 +86,6 @@ Json in_amx32(Json hf) {
 
 TEST_CASE("digests after 20 steps are those of one rank on any number of context-parallel ranks", "[train][context]") {
   const std::vector<std::pair<std::string, Json>> runs = {{"bf16", wide(test::tiny_llama(4))},
-                                                          {"f32", wide(test::tiny_llama(4))},
-                                                          {"bf16", wide(test::tiny_gpt2(4))},
                                                           {"f32", wide(test::tiny_gpt2(4))},
                                                           {"amx32", in_amx32(wide(test::tiny_llama(1)))}};
   for (const auto& [kind, hf] : runs) {
@@ -91,9 +96,10 @@ TEST_CASE("digests after 20 steps are those of one rank on any number of context
     INFO(kind << " " << hf["architectures"].dump());
     const Trace reference = train(hf, config, {}, 0, 20).trace;
     for (const Layout& layout : {Layout{1, 2, 0}, Layout{1, 2, 1, 2}, Layout{1, 4, 0}, Layout{1, 4, 3}, Layout{2, 2, 0},
-                                 Layout{2, 2, 1}, Layout{2, 2, 2}, Layout{3, 2, 3}, Layout{2, 4, 1}}) {
-      INFO("dp " << layout.dp << " cp " << layout.cp << " zero " << layout.zero);
-      const int64_t steps = layout.cp == 4 || layout.dp == 2 ? 20 : 6;
+                                 Layout{2, 2, 1}, Layout{2, 2, 2}, Layout{3, 2, 3}, Layout{2, 4, 1}, Layout{1, 2, 0, 1, 2}}) {
+      if (layout.tp > 1 && kind == "amx32") continue;  // one leaf
+      INFO("dp " << layout.dp << " cp " << layout.cp << " tp " << layout.tp << " zero " << layout.zero);
+      const int64_t steps = layout.zero == 1 || layout.cp == 4 ? 20 : 4;
       CHECK(train(hf, config, layout, 0, steps).trace == Trace(reference.begin(), reference.begin() + steps));
     }
     for (const char* recompute : {"none", "block"}) {

@@ -97,6 +97,7 @@ struct NumericsConfig {
 struct ParallelConfig {
   int64_t units_per_pass = 1, sequences_per_pass = 0, zero = 1;
   int64_t tp = 1, pp = 1, cp = 1, ep = 1, virtual_stages = 1;
+  double expert_capacity = 0;
   std::string recompute = "norms", schedule = "1f1b";
   template <class V>
   void fields(V& v) {
@@ -111,6 +112,8 @@ struct ParallelConfig {
     v("pp", pp, "ranks that share out the layers (pipeline parallel)").range(1, 1 << 10);
     v("cp", cp, "ranks that share out each sequence (context parallel)").range(1, 1 << 10);
     v("ep", ep, "ranks that share out the experts (expert parallel)").range(1, 1 << 10);
+    v("expert_capacity", expert_capacity, "rows that a rank has room for with ep, over its even share; 0: all that can come")
+        .range(0, 1 << 20);
     v("schedule", schedule, "order of the pipeline's passes").choices({"1f1b", "gpipe", "interleaved", "zero_bubble"});
     v("virtual_stages", virtual_stages, "interleaved: runs of layers at each rank").range(1, 1 << 10);
   }

@@ -396,7 +396,7 @@ MeshShape mesh_of(const TrainConfig& config, int ranks) {
 
 Sharding sharding_of(const TrainConfig& config, int rank, int ranks) {
   return {rank, ranks, static_cast<int>(config.parallel.zero), nullptr, mesh_of(config, ranks), nullptr,
-          static_cast<int>(config.parallel.virtual_stages)};
+          static_cast<int>(config.parallel.virtual_stages), config.parallel.expert_capacity};
 }
 
 Sharding sharding_of(const TrainConfig& config, const Mesh& mesh) {

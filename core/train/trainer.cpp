@@ -40,9 +40,8 @@ void check_leaves(const char* what, int64_t width, int leaves, int tp) {
 }
 
 void check_layout(const DecoderConfig& c, const Sharding& s) {
-  for (const Axis axis : {Axis::ep})
-    check(s.size(axis) == 1, Code::unsupported, "[train] parallel.", name_of(axis), " ", s.size(axis), ": not written yet");
-  const int tp = s.size(Axis::tp), stages = s.size(Axis::pp) * s.virtual_stages;
+  const int ep = s.size(Axis::ep), tp = s.size(Axis::tp), stages = s.size(Axis::pp) * s.virtual_stages;
+  check(ep <= std::max<int64_t>(c.moe.experts, 1), Code::input, "[train] parallel.ep ", ep, ": the model has ", c.moe.experts, " experts to share out");
   check(s.size(Axis::pp) == 1 || stages <= c.layers, Code::input, "[train] parallel.pp ", s.size(Axis::pp),
         s.virtual_stages > 1 ? " with virtual_stages " + std::to_string(s.virtual_stages) : "", ": more stages than the ", c.layers, " layers");
   if (tp == 1) return;
@@ -114,6 +113,9 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
         ": a rank computes whole ones, at least one");
   check(!sharding.shared() || exec.device.kind == kn::DeviceKind::cpu, Code::unsupported,
         "[train] ranks on GPUs want NCCL, which is not there yet: --device cpu, or one rank");
+  check(sharding.size(Axis::ep) == 1 || config.batch.units % (part_units_ * sharding.replicas()) == 0, Code::input, "[train] parallel.ep ",
+        sharding.size(Axis::ep), ": ranks that share out experts want as many units each, and batch.units ", config.batch.units,
+        " does not divide by ", part_units_ * sharding.replicas());
   check_chunks(config.unit, sharding.size(Axis::cp), spec.config.moe.experts > 0);
   check(!sharding.shared() || config.numerics.accumulate == "fixed", Code::input,
         "[train] numerics.accumulate f32 is bound to the order of one rank: ", sharding.ranks, " ranks want fixed");
@@ -202,6 +204,8 @@ Ctx Trainer::context(int64_t units, int64_t pieces, const kn::Exec& exec) {
   ctx.context = sharding_.along(Axis::cp);
   ctx.store = model_->parameters().store();
   ctx.tensor = sharding_.along(Axis::tp);
+  ctx.experts = sharding_.along(Axis::ep);
+  ctx.expert_load = &expert_load_;
   ctx.panels = step_arena_.bytes(model_->parameters().packed_bytes());
   for (int64_t p = 0; p < units * cut.own(); ++p)
     ctx.parts.push_back({p * cut.part_rows(), pieces > 1 ? piece_tokens() : cut.part_rows()});
@@ -303,6 +307,7 @@ void Trainer::all(CommLabel label, const std::function<void()>& work) const {
 void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, StepResult& result,
                       std::vector<UnitLoss>& losses) {
   const int64_t per_pass = units_per_pass();
+  expert_load_ = 0;
   const CommLabel label("units", step);
   if (sharding_.size(Axis::pp) > 1) return compute_in_pipeline(source, step, units, result, losses);
   for (int64_t done = 0; done < most_units(); done += per_pass) {
@@ -368,6 +373,7 @@ double Trainer::accumulate(const BatchSource& source, int64_t step, StepResult& 
   const RowRange units = own_units();
   std::vector<UnitLoss> losses;
   compute(source, step, units, result, losses);
+  if (sharding_.size(Axis::ep) > 1) all(CommLabel("experts", step), [&] { check_expert_load(expert_load_); });
   own_losses_ = losses;
   result.fault = join_fault(fault_here(units, losses), step);
   join(units, result, losses);

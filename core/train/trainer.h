@@ -150,6 +150,7 @@ class Trainer {
   const TrainConfig& config_;
   const kn::Exec& exec_;
   Sharding sharding_;
+  double expert_load_ = 0;  // Ctx::expert_load
   int64_t part_units_;  // units that one part of an expert's gradients takes: a rank computes whole parts
   std::unique_ptr<Model> model_;
   Arena batch_arena_, step_arena_, optimizer_arena_;

@@ -28,11 +28,13 @@ double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t
       if (counts && b.targets[static_cast<size_t>(i)] >= 0)
         sums[static_cast<size_t>(u)] += static_cast<double>(loss.as<float>()[i]), ++count;
   };
-  // Ranks whose weights come from one another run as many passes as the first: the last of some is for
-  // the others alone.
+  // Ranks whose weights come from one another, and those that share out experts, run as many passes as the
+  // first: the last of some is for the others alone.
+  const bool together_only = model.parameters().store() || sharding.size(Axis::ep) > 1;
   for (int64_t u = 0; u < units; u += ranks)
-    if (const bool own = u + rank < units; own || model.parameters().store()) score(own ? u + rank : u, own && sharding.speaks());
+    if (const bool own = u + rank < units; own || together_only) score(own ? u + rank : u, own && sharding.speaks());
   if (comm) {
+    together(*comm, "validation", [&] { check_expert_load(scorer.expert_load()); });
     add_bits(*comm, sums, "validation");  // each unit's sum is one rank's
     count = all_reduce_one(*comm, count, CommOp::sum, "validation");
   }

@@ -96,6 +96,7 @@ Ctx Model::context(const kn::Exec& exec, Arena& arena) {
   Ctx ctx{.exec = exec, .arena = arena};
   ctx.tensor = parameters_.sharding().along(Axis::tp);
   ctx.pipeline = parameters_.sharding().along(Axis::pp);
+  ctx.experts = parameters_.sharding().along(Axis::ep);
   if (!exec.plan) ctx.store = parameters_.store();
   return ctx;
 }

@@ -19,14 +19,18 @@ class Scorer {
   View losses();
   // Logits (R, padded vocab) f32 of the listed rows.
   View logits(const std::vector<int32_t>& rows);
+  // Of the passes so far, see core/nn/expert_rows.h: not 0, and what they came to is of no use.
+  double expert_load() const { return expert_load_; }
 
  private:
+  Ctx context(const kn::Exec& exec);
   View forward();
   View on_host(View v);
   Model& model_;
   const kn::Exec& exec_;
   Arena fixed_, scratch_;
   BatchBuilder builder_;
+  double expert_load_ = 0;
   std::vector<float> result_;  // of a GPU's pass
 };
 

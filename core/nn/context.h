@@ -29,6 +29,8 @@ struct Ctx {
   RankGroup tensor = {};    // with slices of the same layers (tensor parallel)
   RankGroup context = {};   // with chunks of the same sequences (context parallel: core/nn/chunks.h)
   RankGroup pipeline = {};  // with other layers
+  RankGroup experts = {};   // with other experts of the same layers (expert parallel: core/nn/expert_rows.h)
+  double* expert_load = nullptr;  // of those: set to the first share of rows that there was no room for
   Arena* keep = nullptr;    // where what backward needs lies, if not in arena
   Arena& kept() const { return keep ? *keep : arena; }
   // Gradients of weights that a pipeline wants later than those of activations: what they are of lies in

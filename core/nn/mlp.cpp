@@ -8,7 +8,7 @@ kn::GeluKind gelu_of(MlpKind kind) {
 }
 }  // namespace
 
-MlpSaved Mlp::take_saved(Arena& arena, DType dtype, int64_t tokens) const {
+MlpSaved Mlp::take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t) const {
   return {arena.take(dtype, {tokens, kind == MlpKind::swiglu ? 2 * width : width}), {}};
 }
 

@@ -23,20 +23,6 @@ int64_t MoeConfig::layers_of(int64_t layers) const {
 
 namespace {
 
-// The runs are read here, by the host.
-RowRange rows_of_expert(const Ctx& ctx, const MlpSaved& saved, size_t expert) {
-  check(ctx.exec.device.kind == kn::DeviceKind::cpu, Code::unsupported, "[moe] experts run on the CPU only for now");
-  const int32_t* starts = saved.starts.as<int32_t>() + expert;
-  return {starts[0], starts[1] - starts[0]};
-}
-
-// Of an expert's rows those of tokens [begin, begin + count), which ascend.
-RowRange rows_of_tokens(const MlpSaved& saved, const RowRange& expert, const RowRange& tokens) {
-  const int32_t *first = saved.token.as<int32_t>() + expert.begin, *last = first + expert.count;
-  const int32_t* low = std::lower_bound(first, last, tokens.begin);
-  return {expert.begin + (low - first), std::lower_bound(low, last, tokens.begin + tokens.count) - low};
-}
-
 View rows_in(const View& v, const RowRange& r) { return rows_of(v, r.begin, r.count); }
 
 // The first n statistics of a part.
@@ -46,7 +32,7 @@ View stats_of(const Ctx& ctx, size_t part, int64_t n) {
 
 }  // namespace
 
-MlpSaved Moe::take_saved(Arena& arena, DType dtype, int64_t tokens) const {
+MlpSaved Moe::take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t units) const {
   const int64_t n = static_cast<int64_t>(experts.size()), rows = tokens * per_token;
   MlpSaved s;
   s.logits = arena.take(DType::f32, {tokens, n});
@@ -55,7 +41,8 @@ MlpSaved Moe::take_saved(Arena& arena, DType dtype, int64_t tokens) const {
   s.starts = arena.take(DType::i32, {n + 1});
   s.token = arena.take(DType::i32, {rows});
   s.place = arena.take(DType::i32, {tokens, per_token});
-  s.up = arena.take(dtype, {rows, 2 * width});
+  share.take_saved(arena, units, s);
+  s.up = arena.take(dtype, {share.room(tokens), 2 * width});
   const int64_t hidden = experts.front().down.weight->spec.rows();
   s.out = arena.take(dtype, {shared.width > 0 ? rows + tokens : rows, hidden});
   if (shared.width == 0) return s;
@@ -66,42 +53,36 @@ MlpSaved Moe::take_saved(Arena& arena, DType dtype, int64_t tokens) const {
   return s;
 }
 
-// body(expert, its rows); planning, the most rows there can be of one.
-template <class Body>
-void Moe::each_expert(Ctx& ctx, const MlpSaved& saved, Body&& body) const {
-  if (ctx.exec.plan) return body(experts.front(), RowRange{0, saved.index.rows()});
-  for (size_t e = 0; e < experts.size(); ++e)
-    if (const RowRange r = rows_of_expert(ctx, saved, e); r.count > 0) body(experts[e], r);
-}
-
 // One op for all experts whose panels are in memory; else each packs its own when its turn comes.
 bool Moe::multiply_together(Ctx& ctx, const Operand& o, const View& x, const View& y, const MlpSaved& saved) const {
   std::vector<View> panels;
-  for (const Expert& e : experts) panels.push_back((e.*o.linear).weight->*o.panels);
+  const RowRange held = share.held();
+  for (int64_t g = 0; g < share.ranks * held.count; ++g)
+    panels.push_back((experts[static_cast<size_t>(held.begin + g % held.count)].*o.linear).weight->*o.panels);
   const bool kept = std::all_of(panels.begin(), panels.end(), [](const View& v) { return static_cast<bool>(v); });
   if (!kept || ctx.observe) return false;
-  const Weight& spec = (experts.front().*o.linear).weight->spec;
-  ctx.run(kn::GroupedGemm{.x = x, .w = panels.data(), .starts = saved.starts, .y = y, .n = y.cols(),
-                          .leaves = spec.*o.leaves, .order = spec.order});
+  const WeightState& weight = *(experts[static_cast<size_t>(held.begin)].*o.linear).weight;
+  ctx.run(kn::GroupedGemm{.x = x, .w = panels.data(), .starts = saved.runs, .y = y, .n = y.cols(),
+                          .leaves = weight.slice.*o.leaves, .order = weight.spec.order});
   return true;
 }
 
 void Moe::forward_rows(Ctx& ctx, Linear Expert::*which, const View& x, const View& y, const MlpSaved& saved) const {
-  if (multiply_together(ctx, {which, &WeightState::panels, &Weight::forward}, x, y, saved)) return;
-  each_expert(ctx, saved, [&](const Expert& e, const RowRange& r) {
-    (e.*which).forward(ctx, rows_in(x, r), rows_in(y, r));
+  if (multiply_together(ctx, {which, &WeightState::panels, &Slice::forward}, x, y, saved)) return;
+  share.each_run(ctx, saved, [&](int64_t e, const RowRange& r) {
+    (experts[static_cast<size_t>(e)].*which).forward(ctx, rows_in(x, r), rows_in(y, r));
   });
 }
 
 void Moe::backward_rows(Ctx& ctx, Linear Expert::*which, const View& dy, const View& dx, const MlpSaved& saved) const {
-  if (multiply_together(ctx, {which, &WeightState::panels_t, &Weight::backward}, dy, dx, saved)) return;
-  each_expert(ctx, saved, [&](const Expert& e, const RowRange& r) {
-    (e.*which).backward_input(ctx, rows_in(dy, r), rows_in(dx, r));
+  if (multiply_together(ctx, {which, &WeightState::panels_t, &Slice::backward}, dy, dx, saved)) return;
+  share.each_run(ctx, saved, [&](int64_t e, const RowRange& r) {
+    (experts[static_cast<size_t>(e)].*which).backward_input(ctx, rows_in(dy, r), rows_in(dx, r));
   });
 }
 
 void Moe::activate(Ctx& ctx, const MlpSaved& saved) const {
-  ctx.run(kn::SwigluFwd{.x = saved.up, .y = saved.act});
+  ctx.run(kn::SwigluFwd{.x = share.filled(ctx, saved.up, saved), .y = share.filled(ctx, saved.act, saved)});
   if (shared.width > 0) ctx.run(kn::SwigluFwd{.x = saved.shared_up, .y = saved.shared_act});
 }
 
@@ -123,15 +104,23 @@ void Moe::forward_shared(Ctx& ctx, const View& h, const MlpSaved& saved) const {
 
 void Moe::forward(Ctx& ctx, const View& h, const View& residual, const View& y, const MlpSaved& saved) const {
   route(ctx, h, saved);
+  share.agree(ctx, saved);
   {
     ArenaFrame frame(ctx.arena);
     const View rows = ctx.arena.take(h.dtype, {saved.token.size(), h.cols()});
     ctx.run(kn::GatherRows{.x = h, .index = saved.token, .y = rows});
-    forward_rows(ctx, &Expert::up, rows, saved.up, saved);
+    const View held = share.place(ctx, rows, saved);
+    share.to_holders(ctx, rows, held, saved);
+    forward_rows(ctx, &Expert::up, held, share.filled(ctx, saved.up, saved), saved);
   }
   if (shared.width > 0) shared.up.forward(ctx, h, saved.shared_up);
   activate(ctx, saved);
-  forward_rows(ctx, &Expert::down, saved.act, rows_in(saved.out, {0, saved.token.size()}), saved);
+  {
+    ArenaFrame frame(ctx.arena);
+    const View out = rows_in(saved.out, {0, saved.token.size()}), held = share.place(ctx, out, saved);
+    forward_rows(ctx, &Expert::down, share.filled(ctx, saved.act, saved), held, saved);
+    share.to_tokens(ctx, held, out, saved);
+  }
   if (shared.width > 0) forward_shared(ctx, h, saved);
   const bool all = shared.width > 0;
   ctx.run(kn::CombineExperts{.x = saved.out, .place = all ? saved.place_all : saved.place,
@@ -146,21 +135,13 @@ void Moe::count(Ctx& ctx, const MlpSaved& saved) const {
 }
 
 void Moe::weight_gradients(Ctx& ctx, Linear Expert::*which, const View& dy, const View& x, const MlpSaved& saved) const {
-  const size_t step = static_cast<size_t>(ctx.parts_per_expert_part);
-  const int64_t part_tokens = ctx.parts.front().count * ctx.parts_per_expert_part;
-  if (ctx.exec.plan) {
-    const RowRange most{0, part_tokens};
-    return (experts.front().*which).backward_weight(ctx, rows_in(dy, most), rows_in(x, most), most.count);
-  }
-  for (size_t e = 0; e < experts.size(); ++e)
-    for (size_t p = 0; p < ctx.parts.size(); p += step) {
-      const Linear& linear = experts[e].*which;
-      const RowRange r = rows_of_tokens(saved, rows_of_expert(ctx, saved, e), {ctx.parts[p].begin, part_tokens});
-      if (r.count > 0)
-        linear.backward_weight(ctx, rows_in(dy, r), rows_in(x, r), r.count);
-      else if (linear.weight->one_part)  // what is stored and never added to is stored even so
-        ctx.run(kn::Clear{.x = linear.weight->grad});
-    }
+  share.each_part(ctx, saved, [&](int64_t e, const RowRange& r) {
+    const Linear& linear = experts[static_cast<size_t>(e)].*which;
+    if (r.count > 0)
+      linear.backward_weight(ctx, rows_in(dy, r), rows_in(x, r), r.count);
+    else if (linear.weight->one_part)  // what is stored and never added to is stored even so
+      ctx.run(kn::Clear{.x = linear.weight->grad});
+  });
 }
 
 void Moe::backward_router(Ctx& ctx, const View& h, const MlpSaved& saved, const View& dweight, const View& dh) const {
@@ -202,7 +183,8 @@ void Moe::backward(Ctx& ctx, const View& h, const View& dy, const MlpSaved& save
   const int64_t rows = saved.token.size(), tokens = h.rows();
   const bool all = shared.width > 0;
   const View douts = ctx.arena.take(h.dtype, {saved.out.rows(), h.cols()}), dout = rows_in(douts, {0, rows});
-  const View dact = ctx.arena.take(h.dtype, {rows, width});
+  const View held = share.place(ctx, dout, saved), up = share.filled(ctx, saved.up, saved), act = share.filled(ctx, saved.act, saved);
+  const View dact = share.filled(ctx, ctx.arena.take(h.dtype, {saved.up.rows(), width}), saved);
   const View dweight = ctx.arena.take(DType::f32, {tokens, per_token});
   const View dweights = all ? ctx.arena.take(DType::f32, {tokens, per_token + 1}) : dweight;
   const View dgate = all ? ctx.arena.take(h.dtype, {tokens, 1}) : View{};
@@ -210,13 +192,16 @@ void Moe::backward(Ctx& ctx, const View& h, const View& dy, const MlpSaved& save
                                 .weight = all ? saved.weight_all : saved.weight, .dx = douts, .dweight = dweights});
   if (all)
     ctx.run(kn::AddSharedSlotBwd{.weight_all = saved.weight_all, .dweight_all = dweights, .dweight = dweight, .dgate = dgate});
-  backward_rows(ctx, &Expert::down, dout, dact, saved);
-  weight_gradients(ctx, &Expert::down, dout, saved.act, saved);
-  ctx.run(kn::SwigluBwd{.x = saved.up, .dy = dact, .dx = saved.up});
+  share.to_holders(ctx, dout, held, saved);
+  backward_rows(ctx, &Expert::down, held, dact, saved);
+  weight_gradients(ctx, &Expert::down, held, act, saved);
+  ctx.run(kn::SwigluBwd{.x = up, .dy = dact, .dx = up});
   // The experts' inputs, gathered again, then in the same memory their gradients.
   ctx.run(kn::GatherRows{.x = h, .index = saved.token, .y = dout});
-  weight_gradients(ctx, &Expert::up, saved.up, dout, saved);
-  backward_rows(ctx, &Expert::up, saved.up, dout, saved);
+  share.to_holders(ctx, dout, held, saved);
+  weight_gradients(ctx, &Expert::up, up, held, saved);
+  backward_rows(ctx, &Expert::up, up, held, saved);
+  share.to_tokens(ctx, held, dout, saved);
   backward_router(ctx, h, saved, dweight, dh);
   if (all) backward_shared(ctx, h, saved, rows_in(douts, {rows, tokens}), dgate, dh);
   ctx.run(kn::CombineExperts{.x = dout, .place = saved.place, .weight = {}, .residual = dh, .y = dh});

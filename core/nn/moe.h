@@ -12,7 +12,7 @@
 // blocks restart at a part, not at sequences. A part is ctx.parts_per_expert_part units.
 #pragma once
 
-#include "core/nn/mlp.h"
+#include "core/nn/expert_rows.h"
 
 namespace llmctl {
 
@@ -49,10 +49,11 @@ struct Moe {
   // The expert that every token has, and its gate, or none (width 0).
   Mlp shared = {};
   Linear shared_gate = {};
+  ExpertShare share = {};  // of the experts, those that this rank holds
 
-  MlpSaved take_saved(Arena& arena, DType dtype, int64_t tokens) const;
+  MlpSaved take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t units = 1) const;
   void take_activation(Arena& arena, DType dtype, int64_t tokens, MlpSaved& saved) const {
-    saved.act = arena.take(dtype, {tokens * per_token, width});
+    saved.act = arena.take(dtype, {share.room(tokens), width});
     if (shared.width > 0) saved.shared_act = arena.take(dtype, {tokens, shared.width});
   }
   void forward(Ctx& ctx, const View& h, const View& residual, const View& y, const MlpSaved& saved) const;
@@ -66,12 +67,10 @@ struct Moe {
   struct Operand {
     Linear Expert::*linear;
     View WeightState::*panels;
-    kn::Leaves Weight::*leaves;
+    kn::Leaves Slice::*leaves;
   };
-  template <class Body>
-  void each_expert(Ctx& ctx, const MlpSaved& saved, Body&& body) const;
   bool multiply_together(Ctx& ctx, const Operand& o, const View& x, const View& y, const MlpSaved& saved) const;
-  // Products of all rows with their experts' weights: y of x, or dx of dy.
+  // Products of the rows here with their experts' weights: y of x, or dx of dy.
   void forward_rows(Ctx& ctx, Linear Expert::*which, const View& x, const View& y, const MlpSaved& saved) const;
   void backward_rows(Ctx& ctx, Linear Expert::*which, const View& dy, const View& dx, const MlpSaved& saved) const;
   void route(Ctx& ctx, const View& h, const MlpSaved& saved) const;

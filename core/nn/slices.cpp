@@ -81,6 +81,11 @@ Place place_of(const std::string& weight) {
   return p;
 }
 
+RowRange experts_held(int64_t experts, int ranks, int rank) {
+  const int64_t begin = (rank * experts + ranks - 1) / ranks, end = ((rank + 1) * experts + ranks - 1) / ranks;
+  return {begin, end - begin};
+}
+
 int64_t Slice::row_count() const {
   int64_t n = 0;
   for (const RowRange& r : rows) n += r.count;
@@ -131,7 +136,8 @@ bool Slicing::holds(const Weight& w, int rank) const {
   if (!stage_has(w, at[static_cast<size_t>(Axis::pp)])) return false;
   const int expert = place_of(w.name).expert;
   if (expert < 0 || shape_.ep == 1) return true;
-  return expert * shape_.ep / experts_ == at[static_cast<size_t>(Axis::ep)];
+  const RowRange here = experts_held(experts_, shape_.ep, at[static_cast<size_t>(Axis::ep)]);
+  return expert >= here.begin && expert < here.begin + here.count;
 }
 
 std::vector<int> Slicing::holders(const Weight& w) const {

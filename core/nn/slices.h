@@ -57,6 +57,9 @@ struct Place {
 };
 Place place_of(const std::string& weight);
 
+// The experts that a rank of an expert-parallel group holds.
+RowRange experts_held(int64_t experts, int ranks, int rank);
+
 // For each weight of the table ranks + 1 borders: rank r owns rows [borders[r], borders[r + 1]) of its
 // padded rows. Those that hold it share it, as even as the tiles allow. muon: matrices of blocks stay whole.
 std::vector<std::vector<int64_t>> cut_rows(const Table& table, const Sharding& sharding, bool muon);

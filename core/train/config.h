@@ -97,6 +97,7 @@ struct NumericsConfig {
 struct ParallelConfig {
   int64_t units_per_pass = 1, sequences_per_pass = 0, zero = 1;
   int64_t tp = 1, pp = 1, cp = 1, ep = 1, virtual_stages = 1;
+  double expert_capacity = 0;
   std::string recompute = "norms", schedule = "1f1b";
   template <class V>
   void fields(V& v) {
@@ -111,6 +112,8 @@ struct ParallelConfig {
     v("pp", pp, "ranks that share out the layers (pipeline parallel)").range(1, 1 << 10);
     v("cp", cp, "ranks that share out each sequence (context parallel)").range(1, 1 << 10);
     v("ep", ep, "ranks that share out the experts (expert parallel)").range(1, 1 << 10);
+    v("expert_capacity", expert_capacity, "rows that a rank has room for with ep, over its even share; 0: all that can come")
+        .range(0, 1 << 20);
     v("schedule", schedule, "order of the pipeline's passes").choices({"1f1b", "gpipe", "interleaved", "zero_bubble"});
     v("virtual_stages", virtual_stages, "interleaved: runs of layers at each rank").range(1, 1 << 10);
   }
@@ -137,6 +140,22 @@ struct CheckpointConfig {
   }
 };
 
+// Of steps whose loss or gradient is not finite, or whose loss jumps (core/train/guard.h).
+struct GuardConfig {
+  std::string action = "stop";
+  double spike = 0;
+  int64_t window = 64, max_skips = 8;
+  template <class V>
+  void fields(V& v) {
+    v("action", action, "skip: the step's update; rewind: go back to the last checkpoint and skip the step on the way")
+        .choices({"stop", "skip", "rewind"});
+    v("spike", spike, "a loss is suspect above so many times the median of those before, 0: only what is not finite")
+        .range(0, 1e9);
+    v("window", window, "losses before a step that make the median").range(1, 4096);
+    v("max_skips", max_skips, "steps skipped before the run gives up").range(0, 1000);
+  }
+};
+
 struct ValidationConfig {
   int64_t every = 0, units = 0;
   template <class V>
@@ -159,6 +178,7 @@ struct TrainConfig {
   ExpertsConfig moe;
   CheckpointConfig checkpoint;
   ValidationConfig validation;
+  GuardConfig guard;
   std::string objective = "pretrain";
   int64_t seed = 1;
   template <class V>
@@ -175,6 +195,7 @@ struct TrainConfig {
     v.object("moe", moe);
     v.object("checkpoint", checkpoint);
     v.object("validation", validation);
+    v.object("guard", guard);
     v("objective", objective, "what is trained").choices({"pretrain"});
     v("seed", seed, "of the initial weights and the data order");
   }

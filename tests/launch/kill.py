@@ -52,17 +52,18 @@ def in_step(lab, run, step):
 
 
 def smaller_worlds(lab, wanted):
-    """4 ranks, one killed within the 7th step; resumed on 2, then on 1."""
+    """DP 2 x TP 2, a rank killed within the 7th step; resumed as a pipeline of 2, then on one worker."""
     run = ["train.json", "--run", "smaller"]
-    launch = Launch(lab, "-n", "4", "--max-restarts", "0", *run)
+    launch = Launch(lab, "-n", "4", "--max-restarts", "0", *run, "--", "--parallel.tp", "2")
     in_step(lab, "smaller", 6)
     os.kill(launch.world(0)[2], signal.SIGKILL)
     launch.end(6)
     assert "gave up: rank 2 was killed by signal 9" in launch.text, launch.text
     assert lab.done("smaller") in (4, 6)
-    Launch(lab, "-n", "2", *run, "--", "--resume", "--stop-after", "8").end(130)
+    Launch(lab, "-n", "2", *run, "--", "--resume", "--parallel.tp", "1", "--parallel.pp", "2", "--stop-after", "8").end(130)
     assert lab.done("smaller") == 8
-    assert lab.train("--run", "smaller", "--resume")["digest"] == wanted
+    one = ["--parallel.tp", "1", "--parallel.pp", "1"]
+    assert lab.train("--run", "smaller", "--resume", *one)["digest"] == wanted
     assert lab.digests("smaller") == lab.digests("alone")
 
 

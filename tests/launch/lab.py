@@ -7,9 +7,10 @@ import subprocess
 import time
 
 CONFIG = {
-    "model": {"architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2,
-              "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 300, "max_position_embeddings": 256,
-              "tie_word_embeddings": True},
+    "model": {"architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2,
+              "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 300,
+              "max_position_embeddings": 256, "tie_word_embeddings": True,
+              "llmctl": {"leaves": {"attention": 2, "mlp": 2, "vocab": 2}}},
     "data": {"train": "packed", "tokenizer": "tok"},
     "unit": {"sequences": 2, "seq_len": 128},
     "batch": {"units": 8},

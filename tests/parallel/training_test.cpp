@@ -134,6 +134,49 @@ TEST_CASE("digests are those of one rank on any pipeline", "[train][pp]") {
   }
 }
 
+TEST_CASE("digests are those of one rank on any number of expert-parallel ranks", "[train][ep]") {
+  for (const char* compute : {"bf16", "f32"})
+    for (const Json& hf : {test::tiny_mixtral(1), test::tiny_qwen2_moe(1), test::tiny_qwen3_moe(1)}) {
+      TrainConfig config = test::tiny_config(compute);
+      INFO(compute << " " << hf["architectures"].dump());
+      const Trace reference = train(hf, config, {}, 0, 4);
+      for (const Layout& layout : {Layout{2, 0, 1, 1, "1f1b", 1, 1, 2}, Layout{4, 0, 1, 1, "1f1b", 1, 1, 4}, Layout{4, 1, 1, 1, "1f1b", 1, 1, 2},
+                                   Layout{4, 0, 1, 2, "1f1b", 1, 1, 2}, Layout{4, 0, 1, 2, "zero_bubble", 1, 1, 2}}) {
+        INFO(layout.text());
+        CHECK(train(hf, config, layout, 0, 4) == reference);
+      }
+    }
+  const Json hf = test::tiny_mixtral(1);
+  TrainConfig config = test::tiny_config();
+  config.moe.units_per_part = 2;
+  config.parallel.units_per_pass = 4;
+  const Trace reference = train(hf, config, {}, 0, 3);
+  for (const char* recompute : {"none", "pointwise", "block"}) {
+    INFO(recompute);
+    config.parallel.recompute = recompute;
+    for (const int64_t per_pass : {2, 4}) {
+      config.parallel.units_per_pass = per_pass;
+      CHECK(train(hf, config, {2, 0, 1, 1, "1f1b", 1, 1, 2}, 0, 3) == reference);
+    }
+  }
+}
+
+TEST_CASE("experts' rows that there is no room for stop all ranks together", "[train][ep]") {
+  const Json hf = test::tiny_mixtral(1);
+  TrainConfig config = test::tiny_config();
+  const Trace reference = train(hf, config, {}, 0, 3);
+  const Layout layout{4, 0, 1, 1, "1f1b", 1, 1, 2}, deep{4, 0, 1, 2, "1f1b", 1, 1, 2};
+  config.parallel.expert_capacity = 1.8;
+  CHECK(train(hf, config, layout, 0, 3) == reference);
+  config.parallel.expert_capacity = 1.01;
+  CHECK_THROWS_WITH(train(hf, config, layout, 0, 3), Catch::Contains("its even share of experts' rows"));
+  CHECK_THROWS_WITH(train(hf, config, deep, 0, 3), Catch::Contains("its even share of experts' rows"));
+  config.batch.units = 6;
+  CHECK_THROWS_WITH(train(hf, config, layout, 0, 3), Catch::Contains("does not divide by 4"));
+  config.batch.units = 8;
+  CHECK_THROWS_WITH(train(hf, config, {7, 0, 1, 1, "1f1b", 1, 1, 7}, 0, 3), Catch::Contains("has 6 experts"));
+}
+
 TEST_CASE("layouts in every combination", "[train][mix]") {
   for (Json hf : {divisible(test::tiny_llama(4)), divisible(test::tiny_gpt2(4))}) {
     TrainConfig config = test::tiny_config();

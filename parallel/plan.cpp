@@ -134,6 +134,7 @@ struct Activations {
 TrainConfig rank_config(const TrainConfig& config, const Layout& l) {
   TrainConfig r = config;
   r.unit.seq_len = ceil_div(config.unit.seq_len, l.cp);
+  r.unit.chunks = std::max<int64_t>(1, config.unit.chunks / l.cp);
   if (!l.recompute.empty()) r.parallel.recompute = l.recompute;
   return r;
 }
@@ -268,6 +269,8 @@ std::string why_not(const ModelSpec& spec, const TrainConfig& config, const Layo
     return text(str(l.replicas()), l.ep > 1 ? " data- and expert-parallel ranks for " : " data-parallel ranks for ",
                 str(config.batch.units), " units: raise batch.units");
   if (config.unit.seq_len % l.cp != 0) return text("cp ", str(l.cp), " does not divide rows of ", str(config.unit.seq_len), " tokens");
+  if (config.unit.chunks % l.cp != 0)
+    return text("cp ", str(l.cp), " does not divide unit.chunks ", str(config.unit.chunks), ": set it to ", str(l.cp), " or a multiple");
   if (l.ep > 1 && (c.moe.experts == 0 || c.moe.experts % l.ep != 0))
     return text("ep ", str(l.ep), " does not divide ", str(c.moe.experts), " experts");
   if (l.tp == 1) return "";

@@ -154,8 +154,20 @@ int plan_many(const PlanOptions& o, const ModelSpec& spec, const Runtime& runtim
   return any ? 0 : static_cast<int>(Code::no);
 }
 
+// What the config says of the layout holds unless a flag says otherwise; its 1s say nothing.
+void keep_configured(PlanOptions& o) {
+  const ParallelConfig& c = o.config.parallel;
+  auto keep = [](int64_t& flag, int64_t configured) {
+    if (flag == 0 && configured > 1) flag = configured;
+  };
+  keep(o.layout.tp, c.tp), keep(o.layout.pp, c.pp), keep(o.layout.cp, c.cp), keep(o.layout.ep, c.ep);
+  keep(o.layout.chunks, c.virtual_stages);
+  if (c.pp > 1 && o.layout.schedule.empty()) o.layout.schedule = c.schedule;
+}
+
 int plan(PlanOptions& o, Common& common) {
   const ModelSpec spec = resolve(o);
+  keep_configured(o);
   const Runtime runtime(common);
   if (o.any_recompute) o.layout.recompute = "any";
   const Layout& l = o.layout;

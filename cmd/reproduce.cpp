@@ -7,6 +7,7 @@
 
 #include "cmd/commands.h"
 #include "cmd/training.h"
+#include "core/train/guard.h"
 
 namespace llmctl {
 namespace {
@@ -58,7 +59,9 @@ std::vector<Json> read_metrics(const fs::path& run) {
 // What differs first between a recorded line and the step just made, or "".
 std::string difference(const Json& recorded, const StepResult& r) {
   const Json& d = field(recorded, "digest");
+  if (field(recorded, "skipped") != (r.skipped.empty() ? Json() : Json(r.skipped))) return "skipped";
   if (field(d, "batch") != r.batch.hex()) return "batch";
+  if (!r.skipped.empty()) return "";
   if (field(recorded, "loss") != r.loss) return "loss";
   if (field(recorded, "grad_norm") != r.grad_norm) return "grad_norm";
   if (!recorded.contains("tensors")) return "";  // numerics.digest was off
@@ -71,6 +74,17 @@ std::string difference(const Json& recorded, const StepResult& r) {
   if (field(d, "gradient") != r.gradient.hex()) return "gradient";
   if (field(d, "weights") != r.weights.hex()) return "weights";
   return "";
+}
+
+// The guard's decisions are the run's: steps that it skipped are skipped, no others.
+StepResult replay(Trainer& trainer, const BatchSource& source, const std::vector<SkippedStep>& skipped, int64_t step) {
+  for (const SkippedStep& s : skipped) {
+    if (s.step != step) continue;
+    StepResult r = trainer.look(source, step);
+    r.skipped = s.reason;
+    return r;
+  }
+  return trainer.step(source, step);
 }
 
 int reproduce(const ReproduceOptions& o, Common& common) {
@@ -94,11 +108,12 @@ int reproduce(const ReproduceOptions& o, Common& common) {
     trainer.model().initialise(config.seed);
   else
     trainer.model().load(TensorStore(config.init));
+  const std::vector<SkippedStep> skipped = skipped_steps(run_json);
   Progress progress(common.log, "reproducing", "steps", static_cast<uint64_t>(range.end - step));
   Json first = nullptr;
   for (const int64_t start = step; step < range.end && first.is_null(); ++step) {
     stop_if_interrupted("reproduce");
-    const StepResult r = trainer.step(*job->train, step);
+    const StepResult r = replay(trainer, *job->train, skipped, step);
     progress.update(static_cast<uint64_t>(step + 1 - start));
     if (step < range.begin) continue;
     const std::string what = difference(recorded[static_cast<size_t>(step)], r);

@@ -28,13 +28,16 @@ struct TrainOptions {
 };
 
 // Error{usage} when a field that decides bits is not what the run began with. What does not (passes,
-// recomputation, checkpoints, validation, where the data lies: its digest is compared) is free.
+// recomputation, checkpoints, validation, where the data lies: its digest is compared; the guard, whose
+// decisions are in run.json) is free.
 void check_same_bits(TrainConfig& recorded, TrainConfig& now, const std::string& run) {
   const Fields before = fields_of(recorded), after = fields_of(now);
   for (size_t i = 0; i < before.all().size(); ++i) {
     const std::string& path = before.all()[i].path;
     auto within = [&](const char* group) { return path.starts_with(group); };
-    if (within("parallel.") || within("checkpoint.") || within("validation.") || within("data.")) continue;
+    if (within("parallel.") || within("checkpoint.") || within("validation.") || within("data.") ||
+        within("guard."))
+      continue;
     const Json was = before.all()[i].to_json(), is = after.all()[i].to_json();
     check(was == is, Code::usage, "[train] ", path, " is ", is.dump(), ", the run ", run, " began with ", was.dump(),
           ": resume without it, or start another run");

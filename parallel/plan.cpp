@@ -134,6 +134,7 @@ struct Activations {
 TrainConfig rank_config(const TrainConfig& config, const Layout& l) {
   TrainConfig r = config;
   r.unit.seq_len = ceil_div(config.unit.seq_len, l.cp);
+  r.unit.chunks = std::max<int64_t>(1, config.unit.chunks / l.cp);
   if (!l.recompute.empty()) r.parallel.recompute = l.recompute;
   return r;
 }
@@ -160,15 +161,28 @@ Activations dry_run(const TrainConfig& whole, const ModelSpec& spec, const Layou
   return a;
 }
 
+// Elements that the products of a block's linears make of a token.
+int64_t output_columns(const DecoderConfig& c) {
+  const int64_t matrices = (c.mlp == MlpKind::swiglu ? 2 : 1);
+  const int64_t mlp = c.moe.experts > 0 ? c.moe.per_token * (matrices * c.moe.width + c.hidden) : matrices * c.intermediate + c.hidden;
+  return c.attention_width() + 2 * c.kv_width() + c.hidden + mlp;
+}
+
+// Elements of a round of exchanges between slices and owners.
+constexpr int64_t kSliceRound = int64_t{1} << 20;
+
 LayoutPlan plan_rank(const TrainConfig& config, const ModelSpec& spec, const Layout& l, const Share& s, const Activations& a,
                      int64_t rank) {
   const DecoderConfig& c = spec.config;
   const Stages stages(c.layers, static_cast<int>(l.pp), static_cast<int>(l.chunks));
-  int64_t blocks = 0;
-  for (int64_t chunk = 0; chunk < l.chunks; ++chunk)
-    blocks += stages.layers_of(static_cast<int>(chunk * l.pp + rank)).count;
+  int64_t blocks = 0, most = 0;  // of the rank, and of a chunk: a pass has room for any of the rank's chunks
+  for (int64_t chunk = 0; chunk < l.chunks; ++chunk) {
+    const int64_t count = stages.layers_of(static_cast<int>(chunk * l.pp + rank)).count;
+    blocks += count, most = std::max(most, count);
+  }
   const int64_t passes = ceil_div(ceil_div(config.batch.units, l.replicas()), config.parallel.units_per_pass);
-  const int64_t alive = ceil_div(chunks_in_flight(l, rank, passes) * blocks, l.chunks);
+  const int64_t alive = l.pp == 1 ? blocks : chunks_in_flight(l, rank, passes) * most;
+  const int64_t tokens = config.unit.sequences * config.unit.seq_len / l.cp * config.parallel.units_per_pass;
   LayoutPlan p{l, rank, {}, 0};
   p.lines = {{"master weights and moments", s.states},
              {"gradients", s.gradients},
@@ -179,7 +193,11 @@ LayoutPlan plan_rank(const TrainConfig& config, const ModelSpec& spec, const Lay
   if (shared && l.zero >= 3) p.lines.push_back({"gathered blocks", 2 * s.block_compute});  // in use, and on its way
   if (shared && l.zero < 3 && s.largest > 0) p.lines.push_back({"a matrix on its way", s.largest});
   if (shared && l.zero >= 2) p.lines.push_back({"a block's gradients", s.block_gradients});
-  const int64_t tokens = config.unit.sequences * config.unit.seq_len / l.cp * config.parallel.units_per_pass;
+  // Passes hold the gradients of all products' outputs until the weights' halves have run.
+  if (l.pp > 1 && l.schedule == "zero_bubble")
+    p.lines.push_back({"weight halves put off", alive * tokens * size_of(spec.compute) * output_columns(c) / l.tp});
+  // What passes between slices and the rows that are kept, at both ends (core/nn/slice_exchange.cpp).
+  if (l.tp * l.pp * l.ep > 1) p.lines.push_back({"slices on their way", kSliceRound * 8 * 2});
   // Leaf sums travel in fp32 (NUMERICS rule 4), one sent and one received.
   if (l.tp > 1) p.lines.push_back({"tensor-parallel exchange", 2 * 4 * tokens * c.hidden});
   if (l.pp > 1) p.lines.push_back({"pipeline exchange", 2 * size_of(spec.compute) * tokens * c.hidden});
@@ -268,6 +286,8 @@ std::string why_not(const ModelSpec& spec, const TrainConfig& config, const Layo
     return text(str(l.replicas()), l.ep > 1 ? " data- and expert-parallel ranks for " : " data-parallel ranks for ",
                 str(config.batch.units), " units: raise batch.units");
   if (config.unit.seq_len % l.cp != 0) return text("cp ", str(l.cp), " does not divide rows of ", str(config.unit.seq_len), " tokens");
+  if (config.unit.chunks % l.cp != 0)
+    return text("cp ", str(l.cp), " does not divide unit.chunks ", str(config.unit.chunks), ": set it to ", str(l.cp), " or a multiple");
   if (l.ep > 1 && (c.moe.experts == 0 || c.moe.experts % l.ep != 0))
     return text("ep ", str(l.ep), " does not divide ", str(c.moe.experts), " experts");
   if (l.tp == 1) return "";

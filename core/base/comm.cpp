@@ -75,9 +75,10 @@ std::string shortened(const std::string& value) {
   return text;
 }
 
-// For an error that every rank has found: none may throw, and so give up, while another still waits for
-// the messages that tell it.
-[[noreturn]] void refuse_together(Comm& comm, const Error& error) {
+}  // namespace
+
+// None may throw, and so give up, while another still waits.
+void refuse_together(Comm& comm, const Error& error) {
   try {
     comm.barrier("refusal");
   } catch (const Error&) {
@@ -85,8 +86,6 @@ std::string shortened(const std::string& value) {
   }
   throw error;
 }
-
-}  // namespace
 
 const char* name_of(CommKind kind) {
   constexpr const char* kNames[kCommKinds] = {"barrier",        "broadcast",  "all_gather",    "all_reduce",

@@ -153,6 +153,8 @@ void require_same(Comm& comm, const std::string& what, std::string_view value);
 // Collective: if any rank brings an error, every rank throws that of the lowest such rank, its code
 // kept, its text headed by "rank R: ".
 void fail_together(Comm& comm, const std::optional<Error>& mine, CommLabel label);
+// Collective: throws what every rank has found alike, once none waits any more for the messages that tell it.
+[[noreturn]] void refuse_together(Comm& comm, const Error& error);
 // Runs what may fail on some ranks only (read a checkpoint, write one), then fail_together. `work` must
 // make no collective calls.
 void together(Comm& comm, CommLabel label, const std::function<void()>& work);

@@ -20,7 +20,7 @@ Scorer::Scorer(Model& model, int64_t max_tokens, const kn::Exec& exec)
   kn::Exec dry = exec;
   dry.plan = true;
   builder_.plan(max_tokens);
-  Ctx ctx = model_.context(dry, scratch_);
+  Ctx ctx = context(dry);
   const View hidden = scratch_.take(model_.spec().compute, {max_tokens, model_.spec().config.hidden});
   model_.decoder().forward(ctx, builder_.batch(), hidden);
   {
@@ -35,11 +35,16 @@ Scorer::Scorer(Model& model, int64_t max_tokens, const kn::Exec& exec)
   builder_.clear();
 }
 
+Ctx Scorer::context(const kn::Exec& exec) {
+  Ctx ctx = model_.context(exec, scratch_);
+  ctx.expert_load = &expert_load_;
+  return ctx;
+}
+
 View Scorer::forward() {
   scratch_.release(0);
   builder_.send(exec_);
-  Ctx ctx = model_.context(exec_, scratch_);
-  ctx.expert_load = &expert_load_;
+  Ctx ctx = context(exec_);
   const TokenBatch& batch = builder_.batch();
   const View hidden = scratch_.take(model_.spec().compute, {batch.tokens, model_.spec().config.hidden});
   model_.decoder().forward(ctx, batch, hidden);
@@ -48,7 +53,7 @@ View Scorer::forward() {
 
 View Scorer::losses() {
   const View hidden = forward();
-  Ctx ctx = model_.context(exec_, scratch_);
+  Ctx ctx = context(exec_);
   const View loss = scratch_.take(DType::f32, {hidden.rows()});
   model_.head().loss(ctx, hidden, builder_.targets(), loss);
   return on_host(loss);
@@ -65,7 +70,7 @@ View Scorer::on_host(View v) {
 View Scorer::logits(const std::vector<int32_t>& rows) {
   check(rows.size() <= kLogitRows, Code::bug, "[score] logits of ", rows.size(), " rows");
   const View hidden = forward();
-  Ctx ctx = model_.context(exec_, scratch_);
+  Ctx ctx = context(exec_);
   const auto n = static_cast<int64_t>(rows.size());
   const View picked = scratch_.take(hidden.dtype, {n, hidden.cols()});
   const View index = scratch_.take(DType::i32, {n});

@@ -23,6 +23,7 @@ class Scorer {
   double expert_load() const { return expert_load_; }
 
  private:
+  Ctx context(const kn::Exec& exec);
   View forward();
   View on_host(View v);
   Model& model_;

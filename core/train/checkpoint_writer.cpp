@@ -66,12 +66,7 @@ void CheckpointWriter::join() {
 
 void CheckpointWriter::wait() {
   if (thread_.joinable()) join();
-  if (!error_) return;
-  try {  // as in fail_together: none leaves while another still waits for what tells it
-    comm_->barrier("failed save");
-  } catch (const Error&) {
-  }
-  throw *error_;
+  if (error_) refuse_together(*comm_, *error_);
 }
 
 std::optional<SaveTimes> CheckpointWriter::done() {

@@ -140,6 +140,22 @@ struct CheckpointConfig {
   }
 };
 
+// Of steps whose loss or gradient is not finite, or whose loss jumps (core/train/guard.h).
+struct GuardConfig {
+  std::string action = "stop";
+  double spike = 0;
+  int64_t window = 64, max_skips = 8;
+  template <class V>
+  void fields(V& v) {
+    v("action", action, "skip: the step's update; rewind: go back to the last checkpoint and skip the step on the way")
+        .choices({"stop", "skip", "rewind"});
+    v("spike", spike, "a loss is suspect above so many times the median of those before, 0: only what is not finite")
+        .range(0, 1e9);
+    v("window", window, "losses before a step that make the median").range(1, 4096);
+    v("max_skips", max_skips, "steps skipped before the run gives up").range(0, 1000);
+  }
+};
+
 struct ValidationConfig {
   int64_t every = 0, units = 0;
   template <class V>
@@ -162,6 +178,7 @@ struct TrainConfig {
   ExpertsConfig moe;
   CheckpointConfig checkpoint;
   ValidationConfig validation;
+  GuardConfig guard;
   std::string objective = "pretrain";
   int64_t seed = 1;
   template <class V>
@@ -178,6 +195,7 @@ struct TrainConfig {
     v.object("moe", moe);
     v.object("checkpoint", checkpoint);
     v.object("validation", validation);
+    v.object("guard", guard);
     v("objective", objective, "what is trained").choices({"pretrain"});
     v("seed", seed, "of the initial weights and the data order");
   }

@@ -41,12 +41,6 @@ std::string machine() {
   return first_line("/proc/sys/kernel/random/boot_id") + " " + fs::read_symlink("/proc/self/ns/pid", ignored).string();
 }
 
-std::string host_name() {
-  char name[256] = "";
-  ::gethostname(name, sizeof name - 1);
-  return name;
-}
-
 // N of ".epoch-N", or -1.
 int64_t epoch_of(const fs::path& path) {
   const std::string name = path.filename().string();
@@ -112,6 +106,12 @@ void remove_wholly(const fs::path& folder) {
 }
 
 }  // namespace
+
+std::string host_name() {
+  char name[256] = "";
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
 
 Json read_lease(const fs::path& run) { return read_small(run / "lease.json"); }
 Json read_heartbeat(const fs::path& run) { return read_small(run / "heartbeat.json"); }

@@ -93,6 +93,8 @@ class RunLease {
   std::thread beating_;
 };
 
+std::string host_name();
+
 // lease.json and heartbeat.json as they stand, null when absent or malformed.
 Json read_lease(const fs::path& run);
 Json read_heartbeat(const fs::path& run);

@@ -7,10 +7,13 @@
 // gradient's and weights' digests); with a mixture of experts router_aux_loss and router_z_loss (before
 // their coefficients, core/nn/moe.h). In the line of the first step that ends after a save:
 // checkpoint_seconds (from its start to its DONE) and checkpoint_blocked_seconds (of these training waited,
-// at the rank that waited longest).
+// at the rank that waited longest). The line of a step that the guard did not take (guard.h) has `skipped`,
+// the reason, and of what the step came to only targets and the batch's digest; digest.weights are those of
+// the step before.
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/base/file.h"
 #include "core/base/json.h"
@@ -22,5 +25,7 @@ namespace llmctl {
 Json metrics_line(const StepResult& r);
 // metrics.jsonl without the lines of steps at or after `step`: what a resume appends to.
 std::string metrics_before(const fs::path& file, int64_t step);
+// The last `count` losses in such text, oldest first.
+std::vector<double> last_losses(const std::string& metrics, int64_t count);
 
 }  // namespace llmctl

@@ -55,13 +55,14 @@ Optimizer::Optimizer(Parameters& parameters, const Table& whole, Arena& arena, b
   });
 }
 
-void Optimizer::check_overflow(const std::string& where, const kn::Exec& exec) const {
+std::string Optimizer::overflowed(const kn::Exec& exec) const {
   const std::vector<int32_t> raised = fetched<int32_t>(exec, parameters_.overflows());
   size_t flag = 0;
   for (const WeightState& w : parameters_.all())
-    check(raised[flag++] == 0, Code::input, "[train] ", where, ": the gradient of ", w.spec.params[0].name,
-          w.spec.params.size() > 1 ? " (or what it is fused with)" : "",
-          " is not finite or too large for fixed point; the weights of the step before are kept");
+    if (raised[flag++] != 0)
+      return "the gradient of " + w.spec.params[0].name + (w.spec.params.size() > 1 ? " (or what it is fused with)" : "") +
+             " is not finite or too large for fixed point";
+  return "";
 }
 
 // Where all keep all, each for an even share of it.
@@ -70,7 +71,8 @@ RowRange Optimizer::answers_for(const WeightState& w, size_t param) const {
   return w.rows_within(param, {w.borders[r], w.borders[r + 1] - w.borders[r]});
 }
 
-double Optimizer::grad_norm(float scale, int64_t step, const kn::Exec& exec) {
+double Optimizer::grad_norm(double gradient_scale, int64_t step, const kn::Exec& exec) {
+  const auto scale = static_cast<float>(gradient_scale);
   Comm* all = parameters_.sharding().comm;
   const bool shared = all && all->size() > 1;
   if (shared) kn::run(kn::Clear{.x = norms_}, exec);
@@ -169,11 +171,12 @@ void Optimizer::muon(const Step& step, WeightState& w, size_t i, const View& dig
   kn::run(last, exec);
 }
 
-UpdateResult Optimizer::update(const TrainConfig& config, int64_t step, double gradient_scale, const kn::Exec& exec) {
+UpdateResult Optimizer::update(const TrainConfig& config, int64_t step, double gradient_scale, const kn::Exec& exec,
+                               std::optional<double> norm) {
   const OptimizerConfig& o = config.optimizer;
   UpdateResult result;
   result.learning_rate = learning_rate_at(o, config.schedule, step);
-  if (!exec.plan) result.grad_norm = grad_norm(static_cast<float>(gradient_scale), step, exec);
+  if (!exec.plan) result.grad_norm = norm ? *norm : grad_norm(gradient_scale, step, exec);
   check(std::isfinite(result.grad_norm), Code::input, "[train] step ", step, ": the gradient norm is not finite");
   double clip = 1.0;
   if (o.clip > 0 && result.grad_norm > o.clip) clip = o.clip / (result.grad_norm + 1e-6);

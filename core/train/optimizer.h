@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,10 +34,13 @@ class Optimizer {
 
   // Updates of a weight wait until a save that runs beside them has written it.
   void wait_at(SaveGate* gate) { gate_ = gate; }
-  // Error{input} naming the first tensor whose gradient overflowed or was not finite.
-  void check_overflow(const std::string& where, const kn::Exec& exec) const;
+  // Names the first tensor whose gradient overflowed or was not finite, "" when none did.
+  std::string overflowed(const kn::Exec& exec) const;
   // gradient_scale turns the accumulated sums into the mean gradient. step counts from 0.
-  UpdateResult update(const TrainConfig& config, int64_t step, double gradient_scale, const kn::Exec& exec);
+  double grad_norm(double gradient_scale, int64_t step, const kn::Exec& exec);
+  // `norm`: where it is known already.
+  UpdateResult update(const TrainConfig& config, int64_t step, double gradient_scale, const kn::Exec& exec,
+                      std::optional<double> norm = std::nullopt);
 
  private:
   // What the tensors of a step share.
@@ -46,7 +50,6 @@ class Optimizer {
     float scale;                    // of the gradient, clipping included
     double rate, matrix_rate;
   };
-  double grad_norm(float scale, int64_t step, const kn::Exec& exec);
   void join_digests(int64_t step, const Digest& replica, std::vector<TensorDigest>& digests) const;
   void check_replicas(int64_t step, const Digest& mine) const;
   // Whether this rank is the one that says what a row of a weight came to.

@@ -5,17 +5,17 @@
 
 #include <array>
 #include <chrono>
-#include <cmath>
 #include <fstream>
 
 #include "core/base/signal.h"
-#include "core/models/score.h"
 #include "core/train/checkpoint_writer.h"
 #include "core/train/collect.h"
+#include "core/train/guard.h"
 #include "core/train/lease.h"
 #include "core/train/metrics.h"
 #include "core/train/report.h"
 #include "core/train/tensorboard.h"
+#include "kernels/basic.h"
 
 namespace llmctl {
 namespace {
@@ -24,7 +24,7 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-void write_run_json(const RunInputs& in, const Model& model, RunLease& lease) {
+void write_run_json(const RunInputs& in, const Model& model, const Json& skipped, RunLease& lease) {
   Json tensors = Json::array();
   for (const WeightState& w : model.parameters().all())
     for (const Param& p : w.spec.params) tensors.push_back(p.name);
@@ -34,6 +34,7 @@ void write_run_json(const RunInputs& in, const Model& model, RunLease& lease) {
   run["data_digest"] = in.train->digest();
   run["parameters"] = parameter_count(model.parameters().table());
   run["tensors"] = tensors;
+  if (!skipped.empty()) run["skipped"] = skipped;
   lease.write("run.json", run.dump(2) + "\n");
 }
 
@@ -45,14 +46,21 @@ class Run {
         log_(log),
         comm_(in.comm ? *in.comm : *alone_),
         mesh_(comm_, mesh_of(in.config, comm_.size())),
-        trainer_(in.config, in.spec, exec, sharding_of(in.config, mesh_)) {}
+        trainer_(in.config, in.spec, exec, sharding_of(in.config, mesh_)),
+        guard_(in_.config.guard) {}
 
   RunResult go() {
     prepare();
     const int64_t steps = in_.config.schedule.steps;
     Progress progress(log_, "training", "steps", static_cast<uint64_t>(steps));
     for (int64_t step = first_; step < steps && !result_.interrupted; ++step) {
-      const AnyRank any = one_step(step, progress);
+      const std::optional<StepResult> made = make_step(step);
+      if (!made) {
+        go_back();
+        step = first_ - 1;
+        continue;
+      }
+      const AnyRank any = tell(*made, progress);
       if (any.failed) writer_->wait();
       const bool last = step + 1 == steps;
       result_.interrupted = !last && (any.interrupted || (in_.stop_after > 0 && step + 1 >= in_.stop_after));
@@ -90,19 +98,7 @@ class Run {
     together(comm_, "memory", [&] { trainer_.allocate(); });
     writer_ = std::make_unique<CheckpointWriter>(comm_, exec_, in_.config.checkpoint.asynchronous);
     trainer_.optimizer().wait_at(&writer_->gate());
-    if (!from.empty()) {
-      const CheckpointState s = load_checkpoint(from, trainer_.model(), exec_);
-      together(comm_, "the run's data", [&] {
-        check(s.data_digest == in_.train->digest(), Code::input, "[train] the data has digest ", in_.train->digest(),
-              ", the run was on ", s.data_digest);
-      });
-      first_ = s.step;
-      tokens_ = s.tokens;
-      last_weights_ = s.weights_digest;
-      result_.steps = s.step;
-    } else {
-      start_weights();
-    }
+    begin_at(from);
     together(comm_, "run folder", [&] {
       if (first_rank()) open_files(exists, from);
     });
@@ -115,9 +111,40 @@ class Run {
     flops_ = training_flops_per_token(c, trainer_.model().parameters().table(), in_.config.unit.seq_len);
   }
 
+  // The state of a checkpoint, or of the run's start, and what the run knew then.
+  void begin_at(const std::string& from) {
+    CheckpointState s;
+    if (!from.empty()) {
+      s = load_checkpoint(from, trainer_.model(), exec_);
+      together(comm_, "the run's data", [&] {
+        check(s.data_digest == in_.train->digest(), Code::input, "[train] the data has digest ", in_.train->digest(),
+              ", the run was on ", s.data_digest);
+      });
+    } else {
+      start_weights();
+    }
+    first_ = result_.steps = s.step;
+    tokens_ = s.tokens;
+    last_weights_ = s.weights_digest;
+    std::string known;
+    together(comm_, "run folder", [&] {
+      if (!first_rank()) return;
+      const fs::path file = in_.folder / "run.json";
+      const Json run = fs::exists(file) ? read_json(file) : Json::object();
+      const std::string metrics = metrics_before(in_.folder / "metrics.jsonl", first_);
+      known = Json{{"losses", last_losses(metrics, in_.config.guard.window)}, {"skipped", run.value("skipped", Json::array())}}.dump();
+    });
+    guard_.restore(parse_json(all_gather_text(comm_, known, "run folder").front(), "[guard]"));
+  }
+
   void open_files(bool exists, const std::string& from) {
     if (!from.empty()) log_.line(fmt::format("resuming at step {} from {}", first_, from));
-    if (!exists || from.empty()) write_run_json(in_, trainer_.model(), *lease_);
+    if (!exists || from.empty()) write_run_json(in_, trainer_.model(), guard_.skipped_json(), *lease_);
+    reopen_files();
+  }
+
+  void reopen_files() {
+    if (metrics_.is_open()) metrics_.close();
     open_metrics();
     events_ = std::make_unique<EventWriter>(in_.folder / "events", first_);
   }
@@ -152,22 +179,101 @@ class Run {
   }
 
   void start_weights() {
+    if (trained_ > 0)  // a run that went back to its start
+      for (const WeightState& w : trainer_.model().parameters().all())
+        for (const View& moment : {w.m, w.v})
+          if (moment && moment.size() > 0) kn::run(kn::Clear{.x = moment}, exec_);
     if (in_.config.init.empty()) return trainer_.model().initialise(in_.config.seed);
     trainer_.model().load(TensorStore(in_.config.init));
   }
 
-  AnyRank one_step(int64_t step, Progress& progress) {
+  // One step of training, or what stands for one that is skipped; none: go back to the last checkpoint.
+  std::optional<StepResult> make_step(int64_t step) {
     beat("training");
     const auto start = Clock::now();
-    const StepResult r = trainer_.step(*in_.train, step);
-    const double seconds = seconds_since(start);
+    std::optional<StepResult> made;
+    if (const SkippedStep* skipped = guard_.skipped(step)) {
+      made = trainer_.look(*in_.train, step);
+      made->skipped = skipped->reason;
+    } else {
+      made = trainer_.gradients(*in_.train, step);
+      const std::string why = guard_.objection(*made);
+      if (why.empty()) {
+        trainer_.update(*made);
+        guard_.taken(made->loss);
+      } else if (!object(*made, why)) {
+        made.reset();
+      }
+    }
+    seconds_ = seconds_since(start);
+    return made;
+  }
+
+  // A step whose gradients the guard does not want: whether the run goes on after it.
+  bool object(StepResult& r, const std::string& why) {
+    run_again(r.step, why);
+    const GuardConfig& guard = in_.config.guard;
+    if (guard.action == "stop")
+      refuse_together(comm_, Error(Code::input, fmt::format("[train] step {}: {}, twice in a row; the weights of the step before are "
+                                                            "kept (guard.action says what else could be done)",
+                                                            r.step, why)));
+    together(comm_, CommLabel("skipped steps", r.step), [&] {
+      guard_.skip({r.step, why, r.batch.hex()});
+      if (!first_rank()) return;
+      Json run = read_json(in_.folder / "run.json");
+      run["skipped"] = guard_.skipped_json();
+      lease_->write("run.json", run.dump(2) + "\n");
+      log_.warning(fmt::format("step {} {}: {}, twice in a row; its batch has digest {}", r.step,
+                               guard.action == "skip" ? "is skipped" : "will be skipped, after a new start from the last checkpoint",
+                               why, r.batch.hex()));
+    });
+    r.skipped = why;
+    return guard.action == "skip";
+  }
+
+  // The same computation again: what comes to something else was not made by the data or the model.
+  void run_again(int64_t step, const std::string& why) {
+    beat("running a step again");
+    const std::vector<Evidence> first = trainer_.evidence();
+    trainer_.gradients(*in_.train, step);
+    const std::string differs = difference_of(first, trainer_.evidence());
+    together(comm_, CommLabel("step run again", step), [&] {
+      check(differs.empty(), Code::device, "[train] step ", step, ": ", why, "; but run again, ", differs, ", at rank ", comm_.rank(),
+            " on host ", host_name(), ": a flipped bit or a defect of this machine");
+    });
+  }
+
+  void go_back() {
+    beat("going back");
+    writer_->wait();
+    note_save();
+    std::string from;
+    together(comm_, "run folder", [&] {
+      if (!first_rank()) return;
+      if (const auto found = latest_checkpoint(in_.folder, in_.config.schedule.steps,
+                                               [&](const std::string& w) { log_.warning(w); }))
+        from = found->string();
+    });
+    from = all_gather_text(comm_, from, "run folder").front();
+    begin_at(from);
+    together(comm_, "run folder", [&] {
+      if (!first_rank()) return;
+      log_.line(fmt::format("going on from step {}", first_));
+      reopen_files();
+    });
+  }
+
+  AnyRank tell(const StepResult& r, Progress& progress) {
+    const int64_t step = r.step;
+    const double seconds = seconds_;
     tokens_ += r.tokens;
     trained_ += r.tokens;
     busy_ += seconds;
     result_.steps = step + 1;
-    result_.train_loss = r.loss;
+    if (r.skipped.empty()) result_.train_loss = r.loss;
     if (!r.tensors.empty()) last_weights_ = r.weights.hex();
     Json line = metrics_line(r);
+    if (!r.skipped.empty() && !last_weights_.empty()) line["digest"]["weights"] = last_weights_;
     line["tokens"] = tokens_;
     line["seconds"] = seconds;
     line["tokens_per_second"] = static_cast<double>(r.tokens) / seconds;
@@ -191,7 +297,7 @@ class Run {
     });
     if (first_rank() && progress.due())
       progress.update(static_cast<uint64_t>(step + 1),
-                      fmt::format("loss {:.4f}  {} tokens/s  {:.0f} % of peak", r.loss,
+                      fmt::format("loss {:.4f}  {} tokens/s  {:.0f} % of peak", result_.train_loss,
                                   short_count(static_cast<double>(trained_) / busy_),
                                   100 * flops_ * static_cast<double>(trained_) / busy_ / peak_));
     return any;
@@ -202,12 +308,15 @@ class Run {
     metrics_ << line.dump() << "\n";
     metrics_.flush();
     check(metrics_.good(), Code::io, "[train] cannot write metrics.jsonl: is the disk full?");
-    events_->scalar(step, "loss", static_cast<float>(r.loss));
-    events_->scalar(step, "learning_rate", static_cast<float>(r.learning_rate));
-    events_->scalar(step, "grad_norm", static_cast<float>(r.grad_norm));
+    if (r.skipped.empty()) {
+      events_->scalar(step, "loss", static_cast<float>(r.loss));
+      events_->scalar(step, "learning_rate", static_cast<float>(r.learning_rate));
+      events_->scalar(step, "grad_norm", static_cast<float>(r.grad_norm));
+    }
     if (line.contains("val_loss")) {
       events_->scalar(step, "val_loss", static_cast<float>(result_.val_loss));
-      log_.line(fmt::format("step {}: train loss {:.4f}, validation loss {:.4f}", step + 1, r.loss, result_.val_loss));
+      log_.line(fmt::format("step {}: train loss {:.4f}, validation loss {:.4f}", step + 1, result_.train_loss,
+                            result_.val_loss));
     }
     events_->flush();
   }
@@ -261,9 +370,10 @@ class Run {
   Comm& comm_;
   Mesh mesh_;
   Trainer trainer_;
+  Guard guard_;
   RunResult result_;
   int64_t first_ = 0, tokens_ = 0, trained_ = 0;
-  double busy_ = 0, peak_ = 1, flops_ = 0;
+  double busy_ = 0, peak_ = 1, flops_ = 0, seconds_ = 0;  // seconds_: of the last step
   std::string last_weights_;
   std::unique_ptr<RunLease> lease_;  // the first rank's
   std::ofstream metrics_;
@@ -297,42 +407,5 @@ Sharding sharding_of(const TrainConfig& config, const Mesh& mesh) {
 }
 
 RunResult train_run(const RunInputs& inputs, const kn::Exec& exec, Log& log) { return Run(inputs, exec, log).go(); }
-
-double mean_loss(Model& model, const BatchSource& source, int64_t units, int64_t max_tokens, const kn::Exec& exec,
-                 Comm* comm) {
-  Scorer scorer(model, max_tokens, exec);
-  std::vector<double> sums(static_cast<size_t>(units), 0.0);
-  int64_t count = 0;
-  const Sharding& sharding = model.parameters().sharding();
-  const int64_t cp = sharding.size(Axis::cp);  // whose ranks take a unit each here
-  const int64_t rank = comm ? sharding.replica() * cp + sharding.at(Axis::cp) : 0, ranks = comm ? sharding.replicas() * cp : 1;
-  const auto score = [&](int64_t u, bool counts) {
-    Batch b;
-    source.read(0, u, b);
-    scorer.batch().clear();
-    for (int64_t r = 0; r < b.rows; ++r) {
-      const auto at = static_cast<size_t>(r * b.seq), n = static_cast<size_t>(b.seq);
-      scorer.batch().add_row(std::span(b.tokens).subspan(at, n), std::span(b.targets).subspan(at, n),
-                             b.doc_starts[static_cast<size_t>(r)]);
-    }
-    const View loss = scorer.losses();
-    for (int64_t i = 0; i < b.rows * b.seq; ++i)
-      if (counts && b.targets[static_cast<size_t>(i)] >= 0)
-        sums[static_cast<size_t>(u)] += static_cast<double>(loss.as<float>()[i]), ++count;
-  };
-  // Ranks whose weights come from one another, and those that share out experts, run as many passes as the first: the last of some is for
-  // the others alone.
-  for (int64_t u = 0; u < units; u += ranks)
-    if (const bool own = u + rank < units; own || model.parameters().store() || sharding.size(Axis::ep) > 1) score(own ? u + rank : u, own && sharding.speaks());
-  if (comm) {
-    together(*comm, "validation", [&] { check_expert_load(scorer.expert_load()); });
-    add_bits(*comm, sums, "validation");  // each unit's sum is one rank's
-    count = all_reduce_one(*comm, count, CommOp::sum, "validation");
-  }
-  check(count > 0, Code::input, "[validate] the held-out data has no target");
-  double sum = 0;
-  for (const double s : sums) sum += s;
-  return sum / static_cast<double>(count);
-}
 
 }  // namespace llmctl

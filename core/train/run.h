@@ -46,7 +46,7 @@ Sharding sharding_of(const TrainConfig& config, const Mesh& mesh);
 // Trains to config.schedule.steps. A SIGINT or SIGTERM at any rank saves a checkpoint after the current
 // step and sets `interrupted`. Error{usage} when the folder holds a run and neither resume nor overwrite
 // was asked for, or while another start of it is alive; Error{device} on all ranks once another start has
-// fenced this one off. The first rank writes the run's files and `log`.
+// fenced this one off, or when a suspect step comes out otherwise when it is run again (guard.h). The first rank writes the run's files and `log`.
 RunResult train_run(const RunInputs& inputs, const kn::Exec& exec, Log& log);
 
 // Mean negative log-likelihood in nats over the targets of `units` units of a source, which ranks share out.

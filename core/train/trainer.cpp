@@ -40,9 +40,8 @@ void check_leaves(const char* what, int64_t width, int leaves, int tp) {
 }
 
 void check_layout(const DecoderConfig& c, const Sharding& s) {
-  const int ep = s.size(Axis::ep);
+  const int ep = s.size(Axis::ep), tp = s.size(Axis::tp), stages = s.size(Axis::pp) * s.virtual_stages;
   check(ep <= std::max<int64_t>(c.moe.experts, 1), Code::input, "[train] parallel.ep ", ep, ": the model has ", c.moe.experts, " experts to share out");
-  const int tp = s.size(Axis::tp), stages = s.size(Axis::pp) * s.virtual_stages;
   check(s.size(Axis::pp) == 1 || stages <= c.layers, Code::input, "[train] parallel.pp ", s.size(Axis::pp),
         s.virtual_stages > 1 ? " with virtual_stages " + std::to_string(s.virtual_stages) : "", ": more stages than the ", c.layers, " layers");
   if (tp == 1) return;
@@ -295,12 +294,16 @@ void Trainer::finish_routing(const Ctx& ctx, std::span<UnitLoss> losses) const {
 void Trainer::add_unit(const BatchSource& source, int64_t step, int64_t unit, BatchBuilder& builder, StepResult& result) const {
   Batch b;
   source.read(step, unit, b);
-  check(b.rows == config_.unit.sequences && b.seq == config_.unit.seq_len, Code::bug, "[train] a unit of ", b.rows,
-        " x ", b.seq, " tokens");
+  count(b, unit, result);
   for (int64_t r = 0; r < b.rows; ++r)
     builder.add_row(std::span(b.tokens).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
                     std::span(b.targets).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
                     b.doc_starts[static_cast<size_t>(r)]);
+}
+
+void Trainer::count(const Batch& b, int64_t unit, StepResult& result) const {
+  check(b.rows == config_.unit.sequences && b.seq == config_.unit.seq_len, Code::bug, "[train] a unit of ", b.rows,
+        " x ", b.seq, " tokens");
   if (sharding_.at(Axis::cp) > 0) return;  // ranks of one unit: the first counts it
   result.targets += std::count_if(b.targets.begin(), b.targets.end(), [](int32_t t) { return t >= 0; });
   result.tokens += b.rows * b.seq;
@@ -320,9 +323,7 @@ void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, S
   const int64_t per_pass = units_per_pass();
   expert_load_ = 0;
   const CommLabel label("units", step);
-  if (sharding_.size(Axis::pp) > 1)
-    compute_in_pipeline(source, step, units, result, losses);
-  else
+  if (sharding_.size(Axis::pp) > 1) return compute_in_pipeline(source, step, units, result, losses);
   for (int64_t done = 0; done < most_units(); done += per_pass) {
     const int64_t first = units.begin + done, count = std::min(per_pass, units.count - done);
     all(label, [&] {
@@ -334,14 +335,23 @@ void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, S
     else if (BundleStore* store = model_->parameters().store())
       store->idle_pass(exec_);
   }
-  all(label, [&] {
-    check_expert_load(expert_load_);
-    for (size_t i = 0; i < losses.size(); ++i)
-      check(std::isfinite(losses[i].loss), Code::input, "[train] step ", step, ", unit ",
-            units.begin + static_cast<int64_t>(i) / chunks().own(),
-            ": the loss is not finite");
-    optimizer_->check_overflow(fmt::format("step {}", step), exec_);
-  });
+}
+
+std::string Trainer::fault_here(const RowRange& units, const std::vector<UnitLoss>& losses) const {
+  for (size_t i = 0; i < losses.size(); ++i)
+    if (!std::isfinite(losses[i].loss))
+      return fmt::format("the loss of unit {} is not finite", units.begin + static_cast<int64_t>(i) / chunks().own());
+  return optimizer_->overflowed(exec_);
+}
+
+std::string Trainer::join_fault(const std::string& mine, int64_t step) const {
+  if (!sharding_.shared()) return mine;
+  Comm& comm = *sharding_.comm;
+  const CommLabel label("faults", step);
+  if (all_reduce_one(comm, !mine.empty(), CommOp::max, label) == 0) return "";
+  const std::vector<std::string> all = all_gather_text(comm, mine, label);
+  const auto first = std::find_if(all.begin(), all.end(), [](const std::string& text) { return !text.empty(); });
+  return fmt::format("{} (rank {})", *first, first - all.begin());
 }
 
 // What the ranks' units came to, on all: losses in the order of units, counts and digests of all.
@@ -364,7 +374,7 @@ void Trainer::join(const RowRange& units, StepResult& result, std::vector<UnitLo
   for (size_t p = 0; p < losses.size() && sharding_.speaks(); ++p)
     all[(static_cast<size_t>(units.begin) + p / own.size()) * static_cast<size_t>(cut.chunks) +
         static_cast<size_t>(own[p % own.size()])] = losses[p];
-  if (!sharding_.speaks()) result = {.step = result.step};
+  if (!sharding_.speaks()) result.batch = {}, result.tokens = result.targets = 0;
   add_bits(comm, std::span(&all.front().loss, all.size() * sizeof(UnitLoss) / sizeof(double)), label);
   losses = std::move(all);
   add_digests(comm, std::span(&result.batch, 1), label);
@@ -380,7 +390,12 @@ double Trainer::accumulate(const BatchSource& source, int64_t step, StepResult& 
   const RowRange units = own_units();
   std::vector<UnitLoss> losses;
   compute(source, step, units, result, losses);
+  if (sharding_.size(Axis::ep) > 1) all(CommLabel("experts", step), [&] { check_expert_load(expert_load_); });
+  own_losses_ = losses;
+  result.fault = join_fault(fault_here(units, losses), step);
   join(units, result, losses);
+  reduced_ = result.fault.empty();
+  if (!reduced_) return 0;
   model_->parameters().reduce_gradients(exec_, step);
   check(result.targets > 0, Code::input, "[train] step ", step, " has no target: every row is one token of a document");
   const auto mean = [&](double UnitLoss::*of) {
@@ -393,18 +408,72 @@ double Trainer::accumulate(const BatchSource& source, int64_t step, StepResult& 
   return kn::math::power_of_two64(scale_exponent()) / static_cast<double>(result.targets);
 }
 
-StepResult Trainer::step(const BatchSource& source, int64_t step) {
+StepResult Trainer::gradients(const BatchSource& source, int64_t step) {
   StepResult r;
-  const double scale = accumulate(source, step, r);
-  UpdateResult u = optimizer_->update(config_, step, scale, exec_);
-  r.grad_norm = u.grad_norm;
+  r.scale = accumulate(source, step, r);
+  if (!r.fault.empty()) return r;
+  r.grad_norm = optimizer_->grad_norm(r.scale, step, exec_);
+  if (!std::isfinite(r.grad_norm)) r.fault = "the gradient norm is not finite";
+  return r;
+}
+
+StepResult Trainer::look(const BatchSource& source, int64_t step) {
+  StepResult r;
+  r.step = step;
+  const RowRange units = own_units();
+  all(CommLabel("units", step), [&] {
+    Batch b;
+    for (int64_t u = units.begin; u < units.begin + units.count; ++u) {
+      source.read(step, u, b);
+      count(b, u, r);
+    }
+  });
+  std::vector<UnitLoss> none;
+  join(units, r, none);
+  return r;
+}
+
+std::vector<Evidence> Trainer::evidence() const {
+  std::vector<Evidence> found;
+  for (size_t i = 0; i < own_losses_.size(); ++i) {
+    const double loss = own_losses_[i].loss;  // one NaN is as good as another
+    const Digest d = std::isnan(loss) ? Digest{} : digest_of(&loss, sizeof loss);
+    found.push_back({fmt::format("the loss of unit {}", own_units().begin + static_cast<int64_t>(i)), d});
+  }
+  const std::vector<int32_t> raised = fetched<int32_t>(exec_, model_->parameters().overflows());
+  const bool sums = sharding_.gradients() || reduced_;
+  size_t flag = 0;
+  for (const WeightState& w : model_->parameters().all()) {
+    const std::string& name = w.spec.params[0].name;
+    found.push_back({"the overflow flag of " + name, digest_of(&raised[flag++], 4)});
+    const View& v = sums ? w.sum : w.grad;
+    std::vector<std::byte> host;
+    if (exec_.device.kind != kn::DeviceKind::cpu) host = fetched<std::byte>(exec_, v);
+    found.push_back({(sums && sharding_.shared() ? "the sum over ranks of the gradient of " : "the gradient of ") + name,
+                     digest_of(host.empty() ? v.data : host.data(), static_cast<uint64_t>(v.bytes()))});
+  }
+  return found;
+}
+
+StepResult Trainer::step(const BatchSource& source, int64_t step) {
+  StepResult r = gradients(source, step);
+  if (!r.fault.empty()) {
+    const Error error(Code::input, fmt::format("[train] step {}: {}; the weights of the step before are kept", step, r.fault));
+    if (sharding_.shared()) refuse_together(*sharding_.comm, error);
+    throw error;
+  }
+  update(r);
+  return r;
+}
+
+void Trainer::update(StepResult& r) {
+  UpdateResult u = optimizer_->update(config_, r.step, r.scale, exec_, r.grad_norm);
   r.learning_rate = u.learning_rate;
   for (const TensorDigest& t : u.digests) {
     r.gradient += t.gradient;
     r.weights += t.weights;
   }
   r.tensors = std::move(u.digests);
-  return r;
 }
 
 }  // namespace llmctl

@@ -18,6 +18,10 @@ struct StepResult {
   int64_t step = 0;
   double loss = 0;  // mean over the step's targets, nats
   int64_t tokens = 0, targets = 0;
+  // What is not finite, "" when all is; why the step was not taken (core/train/guard.h), "" when it was. The
+  // same on all ranks.
+  std::string fault, skipped;
+  double scale = 0;  // turns the sums of gradients (fixed point read as its value) into the mean
   double grad_norm = 0, learning_rate = 0;
   // Of a mixture of experts: means over units of core/nn/moe.h's losses, each unit weighing as many as its
   // targets. What is minimised is loss + router_aux_loss_coef balance + router_z_loss_coef z.
@@ -29,6 +33,12 @@ struct StepResult {
 // Sums over a unit's targets, nats. f64s only: they travel as such.
 struct UnitLoss {
   double loss = 0, balance = 0, z = 0;
+};
+
+// Of something that a rank made in a step.
+struct Evidence {
+  std::string what;
+  Digest digest;
 };
 
 struct MemoryLine {
@@ -53,6 +63,15 @@ class Trainer {
   Optimizer& optimizer() { return *optimizer_; }
   // Error{input} on all ranks when a loss or gradient is not finite: before any weight has changed.
   StepResult step(const BatchSource& source, int64_t step);
+  // A step in two: all up to the gradient's norm, which may be done again, and the update with it. Where
+  // result.fault says that something is not finite there is nothing to update with.
+  StepResult gradients(const BatchSource& source, int64_t step);
+  void update(StepResult& result);
+  // The step's batch alone: digest and counts.
+  StepResult look(const BatchSource& source, int64_t step);
+  // What this rank made in the last gradients(): losses of units, flags, and gradients (of what it keeps of
+  // their sums over the ranks, where they are summed already).
+  std::vector<Evidence> evidence() const;
   // The gradient sums alone, without the update: mean loss in `result`. Returns what turns the sums
   // (fixed point read as its value, kernels/fixed.h) into the mean gradient.
   double accumulate(const BatchSource& source, int64_t step, StepResult& result);
@@ -61,6 +80,10 @@ class Trainer {
   // Units [first, end) of a step, here; losses of each are appended.
   void compute(const BatchSource& source, int64_t step, RowRange units, StepResult& result, std::vector<UnitLoss>& losses);
   void add_unit(const BatchSource& source, int64_t step, int64_t unit, BatchBuilder& builder, StepResult& result) const;
+  void count(const Batch& batch, int64_t unit, StepResult& result) const;
+  // What is not finite here, and of all ranks the first that found something.
+  std::string fault_here(const RowRange& units, const std::vector<UnitLoss>& losses) const;
+  std::string join_fault(const std::string& mine, int64_t step) const;
   // What one rank alone may fail at.
   void all(CommLabel label, const std::function<void()>& work) const;
   // Sums of parts, of the units here, to those of units, of all.
@@ -138,6 +161,9 @@ class Trainer {
   std::vector<Returning> returning_;  // in turns
   size_t next_returning_ = 0;
   Arena returning_arena_;
+  // Of the last accumulate(): this rank's losses, and whether gradients are sums over ranks.
+  std::vector<UnitLoss> own_losses_;
+  bool reduced_ = false;
 };
 
 }  // namespace llmctl

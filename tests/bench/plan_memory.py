@@ -14,6 +14,7 @@ import tempfile
 
 MODEL = {"architectures": ["LlamaForCausalLM"], "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 10,
          "num_attention_heads": 6, "vocab_size": 300, "max_position_embeddings": 256}
+LEAVES = dict(MODEL, llmctl={"leaves": {"attention": 2, "mlp": 2, "vocab": 2}})
 MOE = {"architectures": ["MixtralForCausalLM"], "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4,
        "num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 8, "num_experts_per_tok": 2,
        "vocab_size": 300, "max_position_embeddings": 256}
@@ -37,11 +38,14 @@ LAYOUTS = {
     "dp2-zero1-experts": (2, MOE, {"parallel.zero": 1}, ["--dp", "2", "--zero", "1"]),
     "dp2-zero3-experts": (2, MOE, {"parallel.zero": 3}, ["--dp", "2", "--zero", "3"]),
     "threads-dp2-zero2": (-2, MODEL, {"parallel.zero": 2}, ["--dp", "2", "--zero", "2"]),
-    # Once train takes them:
-    "tp2": (0, MODEL, {"parallel.tp": 2}, ["--tp", "2"]),
-    "pp2": (0, MODEL, {"parallel.pp": 2}, ["--pp", "2"]),
-    "ep2": (0, MOE, {"parallel.ep": 2}, ["--ep", "2"]),
-    "cp2": (0, MODEL, {"parallel.cp": 2}, ["--cp", "2"]),
+    "tp2": (2, LEAVES, {"parallel.tp": 2}, []),
+    "tp2-dp2": (4, LEAVES, {"parallel.tp": 2}, ["--dp", "2", "--zero", "1"]),
+    "pp2-1f1b": (2, MODEL, {"parallel.pp": 2}, []),
+    "pp2-zero-bubble": (2, MODEL, {"parallel.pp": 2, "parallel.schedule": "zero_bubble"}, []),
+    "pp2-interleaved": (2, MODEL, {"parallel.pp": 2, "parallel.schedule": "interleaved", "parallel.virtual_stages": 2}, []),
+    "cp2": (2, MODEL, {"parallel.cp": 2, "unit.chunks": 2}, ["--zero", "1"]),
+    # Once train takes it:
+    "ep2": (0, MOE, {"parallel.ep": 2}, []),
 }
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real Slurm of four nodes on loopback: slurm.py LLMCTL [CASE...]. Needs slurmctld, slurmd and root's or a user's rights.
 
-Cases: submit, requeue, node (a node's daemon killed, the node declared down). Each job must end COMPLETED with the digest of a run on one rank.
+Cases: submit, requeue, node (a node's daemon killed, the node declared down), limit (told before its time limit it saves
+and is requeued). Each job must end COMPLETED with the digest of a run on one rank.
 """
 import os
 import shutil
@@ -87,14 +88,17 @@ def job(lab, cluster, wanted, name, disturb, *words, time_out=300):
     out, err = follower.communicate(timeout=time_out)
     assert follower.returncode == 0 and "COMPLETED" in out, f"{name}: exit {follower.returncode}\n{out}{err}"
     assert lab.train("--run", run, "--resume")["digest"] == wanted[words[-1]], f"{name}: another digest\n{err}"
-    return err
+    return out + err
 
 
 def main(binary, cases):
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as home:
         lab = Lab(binary, folder)
         lab.config("long.json", schedule={"steps": 150}, checkpoint={"every": 10})
-        wanted = {c: lab.train(c, "--run", "alone-" + c)["digest"] for c in ("train.json", "long.json")}
+        lab.config("limit.json", batch={"units": 64}, schedule={"steps": 400}, checkpoint={"every": 100})
+        configs = {"submit": "train.json", "requeue": "long.json", "node": "long.json", "limit": "limit.json"}
+        cases = cases or list(configs)
+        wanted = {c: lab.train(c, "--run", "alone-" + c)["digest"] for c in {configs[n] for n in cases}}
         print("references made", flush=True)
         cluster = Cluster(home)
         print("cluster up", flush=True)
@@ -111,13 +115,17 @@ def main(binary, cases):
             node = cluster.ask("scontrol", "show", "hostnames", cluster.ask("squeue", "-h", "-j", number, "-o", "%N")).split()[-1]
             os.kill(cluster.pid("slurmd-" + node), signal.SIGKILL)
             cluster.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=killed")
-        tests = {"submit": (lambda run, number: None, "train.json"), "requeue": (requeue, "long.json"),
-                 "node": (kill_node, "long.json")}
+
+        def nothing(run, number):
+            pass
+        tests = {"submit": nothing, "requeue": requeue, "node": kill_node, "limit": nothing}
+        limit = {"limit": ("--time", "1", "--signal-before", "45")}
         try:
-            for name in cases or tests:
+            for name in cases:
                 start = time.monotonic()
-                disturb, config = tests[name]
-                job(lab, cluster, wanted, name, disturb, config)
+                said = job(lab, cluster, wanted, name, tests[name], *limit.get(name, ()), configs[name], time_out=900)
+                if name == "limit":
+                    assert "the time limit is near; requeued at step" in said, said
                 print(f"{name}: {time.monotonic() - start:.1f} s", flush=True)
         finally:
             cluster.stop()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Context parallel: sequences shared out over ranks in chunks, with the digests of one rank; alone and beside
-// data-parallel ranks and ZeRO, over threads.
+// the other axes and ZeRO, over threads.
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <mutex>
@@ -17,8 +17,8 @@ struct Layout {
   int dp = 1, cp = 1;
   int64_t zero = 0;
   int threads = 1;
-  int64_t tp = 1;
-  int ranks() const { return dp * cp * static_cast<int>(tp); }
+  int64_t tp = 1, pp = 1;
+  int ranks() const { return dp * cp * static_cast<int>(tp * pp); }
 };
 
 using Trace = std::vector<std::string>;
@@ -41,6 +41,7 @@ Outcome train(const Json& hf, TrainConfig config, const Layout& layout, int64_t 
   config.parallel.zero = layout.zero;
   config.parallel.cp = layout.cp;
   config.parallel.tp = layout.tp;
+  config.parallel.pp = layout.pp;
   std::mutex mutex;
   std::vector<Trace> traces;
   Outcome out;
@@ -96,9 +97,9 @@ TEST_CASE("digests after 20 steps are those of one rank on any number of context
     INFO(kind << " " << hf["architectures"].dump());
     const Trace reference = train(hf, config, {}, 0, 20).trace;
     for (const Layout& layout : {Layout{1, 2, 0}, Layout{1, 2, 1, 2}, Layout{1, 4, 0}, Layout{1, 4, 3}, Layout{2, 2, 0},
-                                 Layout{2, 2, 1}, Layout{2, 2, 2}, Layout{3, 2, 3}, Layout{2, 4, 1}, Layout{1, 2, 0, 1, 2}}) {
+                                 Layout{2, 2, 1}, Layout{2, 2, 2}, Layout{3, 2, 3}, Layout{2, 4, 1}, Layout{1, 2, 0, 1, 2}, Layout{1, 2, 0, 1, 1, 2}, Layout{1, 2, 1, 1, 2, 2}}) {
       if (layout.tp > 1 && kind == "amx32") continue;  // one leaf
-      INFO("dp " << layout.dp << " cp " << layout.cp << " tp " << layout.tp << " zero " << layout.zero);
+      INFO("dp " << layout.dp << " cp " << layout.cp << " tp " << layout.tp << " pp " << layout.pp << " zero " << layout.zero);
       const int64_t steps = layout.zero == 1 || layout.cp == 4 ? 20 : 4;
       CHECK(train(hf, config, layout, 0, steps).trace == Trace(reference.begin(), reference.begin() + steps));
     }

@@ -139,6 +139,7 @@ TEST_CASE("experts: a rank of ep holds its share of them, and works for what tok
   CHECK((s.experts == 8 && s.per_token == 2 && s.expert_width == 512 && s.expert_layers == 4 && s.dp == 8 && s.units == 1));
   CHECK_THROWS_WITH(plan_layout(config, spec, {.ep = 3}, m.exec), Catch::Contains("ep 3 does not divide 8 experts"));
   CHECK_THROWS_WITH(plan_layout(config, spec, {.cp = 3}, m.exec), Catch::Contains("cp 3 does not divide rows of 256"));
+  CHECK_THROWS_WITH(plan_layout(config, spec, {.cp = 2}, m.exec), Catch::Contains("cp 2 does not divide unit.chunks 1"));
 }
 
 TEST_CASE("the search puts what fits first, the quickest first") {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <catch2/catch.hpp>
+#include <fstream>
 #include <mutex>
 
 #include "core/train/run.h"

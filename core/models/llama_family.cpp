@@ -104,8 +104,10 @@ struct BlockRows {
     t.push_back(linear_weight(in + "qkv", qkv, kn::leaves_of(d), {c.leaves_attention, 3, {q, kv, kv}}));
     if (c.qkv_bias) t.push_back(bias_weight(t.back()));
     if (c.head_norms) {
-      t.push_back(vector_weight(in + "q_norm", hf + "self_attn.q_norm.weight", c.head_dim, Init::ones));
-      t.push_back(vector_weight(in + "k_norm", hf + "self_attn.k_norm.weight", c.head_dim, Init::ones));
+      for (const char* name : {"q_norm", "k_norm"}) {
+        t.push_back(vector_weight(in + name, hf + "self_attn." + name + ".weight", c.head_dim, Init::ones));
+        t.back().dealt = true;
+      }
     }
     std::vector<Param> o = {matrix("self_attn.o_proj", d, q, ShardDim::cols, c.residual_init_std())};
     t.push_back(linear_weight(in + "output", o, kn::leaves_of(q, c.leaves_attention), kn::leaves_of(d)));

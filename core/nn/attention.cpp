@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "core/nn/chunk_attention.h"
-#include "kernels/head_norm.h"
+#include "core/nn/head_norms.h"
 
 namespace llmctl {
 
@@ -58,7 +58,7 @@ void Attention::norm_heads_backward(Ctx& ctx, const AttentionSaved& saved, const
     const auto heads_of = [&](const View& v) {
       return reshaped(tokens_of(v, all * head_dim), {part.count, all, head_dim});
     };
-    ctx.run(kn::HeadNormBwd{.dy = heads_of(dqkv), .x = heads_of(saved.raw), .w_query = norms.query->rows,
+    head_norm_backward(ctx, {.dy = heads_of(dqkv), .x = heads_of(saved.raw), .w_query = norms.query->rows,
                             .w_key = norms.key->rows, .rstd = tokens_of(saved.rstd, normed), .heads = heads,
                             .kv_heads = kv_heads, .dx = heads_of(dqkv), .grad_query = norms.query->grad,
                             .grad_key = norms.key->grad, .parts = ctx.parts_in_step,

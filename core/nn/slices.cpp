@@ -155,7 +155,7 @@ Slice Slicing::slice(const Weight& w, int rank) const {
   const int tp = shape_.tp, at = coordinates(shape_, rank)[static_cast<size_t>(Axis::tp)];
   if (tp == 1) return s;
   const ShardDim shard = w.params.front().shard;
-  s.counts = shard != ShardDim::none || at == 0;
+  s.counts = shard != ShardDim::none || w.dealt || at == 0;
   if (shard == ShardDim::rows) {
     s.cut_rows = true;
     s.rows = row_share(w, at, tp);

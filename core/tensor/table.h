@@ -43,6 +43,7 @@ struct Weight {
   // Contraction of the forward product (over cols) and of the backward one (over rows).
   kn::Leaves forward, backward;
   kn::Bf16Order order = kn::Bf16Order::pair;  // of its products
+  bool dealt = false;       // of its gradient each tensor-parallel rank makes some elements, the others stay zero
   bool quantisable = true;  // a linear that `quantize` may store in few bits
 
   int64_t rows() const;  // of the parameters

@@ -45,7 +45,7 @@ void check_layout(const DecoderConfig& c, const Sharding& s) {
   check(s.size(Axis::pp) == 1 || stages <= c.layers, Code::input, "[train] parallel.pp ", s.size(Axis::pp),
         s.virtual_stages > 1 ? " with virtual_stages " + std::to_string(s.virtual_stages) : "", ": more stages than the ", c.layers, " layers");
   if (tp == 1) return;
-  check(!c.head_norms, Code::unsupported, "[train] parallel.tp ", tp, ": not written yet for norms of heads (Qwen3)");
+  check(!c.head_norms || c.head_dim % tp == 0, Code::input, "[train] parallel.tp ", tp, " does not divide the norms' head_dim ", c.head_dim);
   check(c.heads % tp == 0 && c.kv_heads % tp == 0, Code::input, "[train] parallel.tp ", tp, " does not divide ", c.heads, " heads and ",
         c.kv_heads, " key-value heads");
   check_leaves("the attention's width", c.attention_width(), c.leaves_attention, tp);

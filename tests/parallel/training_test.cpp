@@ -106,7 +106,7 @@ Json divisible_experts(Json hf) {
 
 TEST_CASE("digests are those of one rank on any number of tensor-parallel ranks", "[train][tp]") {
   for (const char* compute : {"bf16", "f32"})
-    for (const Json& hf : {divisible(test::tiny_llama(4)), divisible(test::tiny_gpt2(4))})
+    for (const Json& hf : {divisible(test::tiny_llama(4)), divisible(test::tiny_gpt2(4)), divisible(test::tiny_qwen3(4))})
       for (const char* optimizer : {"adamw", "muon"}) {
         TrainConfig config = test::tiny_config(compute);
         config.optimizer.name = optimizer;
@@ -210,9 +210,31 @@ TEST_CASE("what expert-parallel ranks send one another", "[train][ep]") {
     }
 }
 
+TEST_CASE("held-out losses are those of one rank where ranks share out experts", "[train][ep]") {
+  TrainConfig config = test::tiny_config();
+  std::mutex mutex;
+  std::vector<double> losses;
+  for (const int ranks : {1, 2, 4})
+    run_threads(ranks, 60, [&, ranks](Comm& comm) {
+      TrainConfig here = config;
+      here.parallel.ep = ranks;
+      test::Machine machine(1);
+      const test::CountedTokens source(here.unit.sequences, here.unit.seq_len, 131);
+      const Mesh mesh(comm, mesh_of(here, ranks));
+      Trainer trainer(here, test::tiny_spec(test::tiny_mixtral(1), here), machine.exec, sharding_of(here, mesh));
+      trainer.allocate();
+      trainer.model().initialise(here.seed);
+      const double loss = mean_loss(trainer.model(), source, 5, here.unit.sequences * here.unit.seq_len, machine.exec, &comm);
+      const std::lock_guard lock(mutex);
+      losses.push_back(loss);
+    });
+  REQUIRE(losses.size() == 7);
+  for (const double loss : losses) CHECK(loss == losses.front());
+}
+
 TEST_CASE("digests of experts are those of one rank on tensor-parallel ranks", "[train][ep][tp]") {
   for (const char* compute : {"bf16", "f32"})
-    for (const Json& hf : {divisible_experts(test::tiny_mixtral(4)), divisible_experts(test::tiny_qwen2_moe(4))}) {
+    for (const Json& hf : {divisible_experts(test::tiny_mixtral(4)), divisible_experts(test::tiny_qwen2_moe(4)), divisible_experts(test::tiny_qwen3_moe(4))}) {
       TrainConfig config = test::tiny_config(compute);
       INFO(compute << " " << hf["architectures"].dump());
       const Trace reference = train(hf, config, {}, 0, 3);

@@ -93,11 +93,13 @@ TrainingMemory Trainer::memory() const {
   return {grad_kind(), update, panels, sharding_};
 }
 
-// Parts of experts' gradients are whole at one rank.
+// Parts of experts' gradients are whole at one rank, and ranks that share out experts run as many passes.
 RowRange Trainer::own_units() const {
-  const std::vector<int64_t> borders = even_offsets(config_.batch.units, sharding_.replicas(), part_units_);
-  const auto r = static_cast<size_t>(sharding_.replica());
-  return {borders[r], borders[r + 1] - borders[r]};
+  const int ep = sharding_.size(Axis::ep);
+  const std::vector<int64_t> borders = even_offsets(config_.batch.units, sharding_.size(Axis::dp), part_units_ * ep);
+  const auto d = static_cast<size_t>(sharding_.at(Axis::dp));
+  const int64_t each = (borders[d + 1] - borders[d]) / ep;
+  return {borders[d] + sharding_.at(Axis::ep) * each, each};
 }
 
 Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec, const Sharding& sharding)
@@ -115,9 +117,9 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
         ": a rank computes whole ones, at least one");
   check(!sharding.shared() || exec.device.kind == kn::DeviceKind::cpu, Code::unsupported,
         "[train] ranks on GPUs want NCCL, which is not there yet: --device cpu, or one rank");
-  check(sharding.size(Axis::ep) == 1 || config.batch.units % (part_units_ * sharding.replicas()) == 0, Code::input, "[train] parallel.ep ",
+  check(sharding.size(Axis::ep) == 1 || config.batch.units % (part_units_ * sharding.size(Axis::ep)) == 0, Code::input, "[train] parallel.ep ",
         sharding.size(Axis::ep), ": ranks that share out experts want as many units each, and batch.units ", config.batch.units,
-        " does not divide by ", part_units_ * sharding.replicas());
+        " does not divide by ", part_units_ * sharding.size(Axis::ep));
   check_chunks(config.unit, sharding.size(Axis::cp), part_units_);
   check(!sharding.shared() || config.numerics.accumulate == "fixed", Code::input,
         "[train] numerics.accumulate f32 is bound to the order of one rank: ", sharding.ranks, " ranks want fixed");

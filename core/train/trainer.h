@@ -90,8 +90,8 @@ class Trainer {
   void join(const RowRange& units, StepResult& result, std::vector<UnitLoss>& losses) const;
   RowRange own_units() const;
   int64_t most_units() const {  // of a rank
-    const int64_t parts = config_.batch.units / part_units_;
-    return (parts + sharding_.replicas() - 1) / sharding_.replicas() * part_units_;
+    const int64_t dp = sharding_.size(Axis::dp), parts = config_.batch.units / (part_units_ * sharding_.size(Axis::ep));
+    return (parts + dp - 1) / dp * part_units_;
   }
   int64_t units_per_pass() const { return std::min(config_.parallel.units_per_pass, most_units()); }
   GradKind grad_kind() const;

@@ -153,7 +153,7 @@ TEST_CASE("digests are those of one rank on any number of expert-parallel ranks"
       INFO(compute << " " << hf["architectures"].dump());
       const Trace reference = train(hf, config, {}, 0, 4);
       for (const Layout& layout : {Layout{2, 0, 1, 1, "1f1b", 1, 1, 2}, Layout{4, 0, 1, 1, "1f1b", 1, 1, 4}, Layout{4, 1, 1, 1, "1f1b", 1, 1, 2},
-                                   Layout{4, 0, 1, 2, "1f1b", 1, 1, 2}, Layout{4, 0, 1, 2, "zero_bubble", 1, 1, 2}}) {
+                                   Layout{6, 0, 1, 1, "1f1b", 1, 1, 2}, Layout{4, 0, 1, 2, "1f1b", 1, 1, 2}, Layout{4, 0, 1, 2, "zero_bubble", 1, 1, 2}}) {
         INFO(layout.text());
         CHECK(train(hf, config, layout, 0, 4) == reference);
       }
@@ -183,8 +183,8 @@ TEST_CASE("experts' rows that there is no room for stop all ranks together", "[t
   config.parallel.expert_capacity = 1.01;
   CHECK_THROWS_WITH(train(hf, config, layout, 0, 3), Catch::Contains("its even share of experts' rows"));
   CHECK_THROWS_WITH(train(hf, config, deep, 0, 3), Catch::Contains("its even share of experts' rows"));
-  config.batch.units = 6;
-  CHECK_THROWS_WITH(train(hf, config, layout, 0, 3), Catch::Contains("does not divide by 4"));
+  config.batch.units = 7;
+  CHECK_THROWS_WITH(train(hf, config, layout, 0, 3), Catch::Contains("does not divide by 2"));
   config.batch.units = 8;
   CHECK_THROWS_WITH(train(hf, config, {7, 0, 1, 1, "1f1b", 1, 1, 7}, 0, 3), Catch::Contains("has 6 experts"));
 }

@@ -87,7 +87,9 @@ void ExpertShare::agree(const Ctx& ctx, const MlpSaved& saved) const {
     most = std::max(most, rows);
   }
   if (most > room(tokens)) {
-    if (*ctx.expert_load == 0) *ctx.expert_load = static_cast<double>(most) / static_cast<double>(tokens * per_token);
+    const double load = static_cast<double>(most) / static_cast<double>(tokens * per_token);
+    if (!ctx.expert_load) check_expert_load(load);
+    if (*ctx.expert_load == 0) *ctx.expert_load = load;
     ctx.run(kn::Clear{.x = saved.counts});
   }
   set_runs(saved);

@@ -47,9 +47,22 @@ std::span<std::byte> bytes_in(const View& v) { return {v.as<std::byte>(), static
 
 }  // namespace
 
+View all_rows(Ctx& ctx, const View& x, const char* what) {
+  if (ctx.share.count == 0) return x;
+  const RankGroup& group = ctx.tensor;
+  const View all = ctx.lasting().take(x.dtype, {x.rows() * group.size, x.cols()});
+  if (!ctx.exec.plan)
+    group.comm->all_gather(bytes_in(x), bytes_in(all), row_borders(all.rows(), x.cols(), size_of(x.dtype), group.size), what);
+  return all;
+}
+
+View share_of(const Ctx& ctx, const View& x) {
+  return ctx.share.count == 0 ? x : rows_of(x, ctx.share.begin, ctx.share.count);
+}
+
 // Where the contraction is cut, a rank has the root of its subtree of leaves; the roots of all meet in
 // fp32 before anything is added or rounded (NUMERICS rules 3 and 4): those of its share of rows at each
-// rank, from where the finished rows go to all.
+// rank, from where the finished rows go to all that want them.
 void Linear::multiply(Ctx& ctx, const View& x, const View& panels, const kn::Leaves& leaves, bool cut, const View& added,
                       const View& y, const View& residual) const {
   kn::Gemm product{.x = x, .w = panels, .y = y, .n = y.cols(), .leaves = leaves, .bias = {}, .residual = {},
@@ -61,7 +74,8 @@ void Linear::multiply(Ctx& ctx, const View& x, const View& panels, const kn::Lea
   }
   ArenaFrame frame(ctx.arena);
   const RankGroup& group = ctx.tensor;
-  const int64_t m = y.rows(), n = y.cols(), most = (m + group.size - 1) / group.size;
+  const bool shared = y.rows() < x.rows();
+  const int64_t m = x.rows(), n = y.cols(), most = (m + group.size - 1) / group.size;
   const std::vector<int64_t> rows = even_offsets(m, group.size);
   const RowRange own{rows[static_cast<size_t>(group.rank)], rows[static_cast<size_t>(group.rank) + 1] - rows[static_cast<size_t>(group.rank)]};
   product.y = ctx.arena.take(DType::f32, {m, n});
@@ -73,10 +87,9 @@ void Linear::multiply(Ctx& ctx, const View& x, const View& panels, const kn::Lea
     for (int r = 0; r < group.size; ++r) mine.push_back(mine.back() + own.count * n * 4);
     group.comm->all_to_all(bytes_in(product.y), row_borders(m, n, 4, group.size), bytes_in(roots), mine, weight->spec.name);
   }
-  if (own.count > 0)
-    ctx.run(kn::TreeSum{.roots = roots, .bias = added, .residual = residual ? rows_of(residual, own.begin, own.count) : View{},
-                        .y = rows_of(y, own.begin, own.count)});
-  if (!ctx.exec.plan)
+  const auto here = [&](const View& v) { return shared || !v ? v : rows_of(v, own.begin, own.count); };
+  if (own.count > 0) ctx.run(kn::TreeSum{.roots = roots, .bias = added, .residual = here(residual), .y = here(y)});
+  if (!ctx.exec.plan && !shared)
     group.comm->all_gather(bytes_in(rows_of(y, own.begin, own.count)), bytes_in(y), row_borders(m, n, size_of(y.dtype), group.size),
                            weight->spec.name);
 }

@@ -79,6 +79,14 @@ Recompute Trainer::recompute() const {
                             : Recompute::none;
 }
 
+// Where every pass divides into as many whole parts for each tensor-parallel rank.
+bool Trainer::shares_rows(const DecoderConfig& c) const {
+  const int64_t tp = sharding_.size(Axis::tp), own = chunks().own();
+  if (tp == 1 || c.moe.experts > 0) return false;
+  const int64_t units = config_.batch.units, replicas = sharding_.replicas();
+  return own % tp == 0 || (units_per_pass() * own % tp == 0 && units % (replicas * units_per_pass()) == 0);
+}
+
 GradKind Trainer::grad_kind() const {
   if (config_.numerics.accumulate == "f32") return GradKind::f32;
   return config_.batch.units * config_.unit.chunks == 1 && !sharding_.shared() ? GradKind::one_part : GradKind::fixed;
@@ -124,6 +132,7 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
         Code::input, "[train] parallel.sequences_per_pass divides the sequences of a step's only unit in fixed point: ",
         config.batch.units, " units of ", config.unit.sequences, " in passes of ", config.parallel.sequences_per_pass);
   check_schedule(config.schedule);
+  sharding_.sequence = shares_rows(spec.config);
   if (spec.config.moe.experts > 0) check_experts(config);
   model_ = std::make_unique<Model>(std::move(spec), Purpose::training, config.unit.seq_len, exec, memory());
   place_batch();
@@ -182,15 +191,22 @@ int Trainer::scale_exponent() const {
   return k;
 }
 
+// The head takes all rows, a slice of the vocabulary at each tensor-parallel rank.
+View Trainer::head_gradient(Ctx& ctx, const View& hidden_here, const View& targets, const View& loss) {
+  const View hidden = all_rows(ctx, hidden_here, "head");
+  const View dhidden = step_arena_.take(hidden.dtype, {hidden.rows(), hidden.cols()});
+  const float scale = static_cast<float>(kn::math::power_of_two64(-scale_exponent()));
+  model_->head().loss_and_gradient(ctx, hidden, targets, scale, loss, dhidden);
+  return share_of(ctx, dhidden);
+}
+
 void Trainer::piece(Ctx& ctx, const TokenBatch& batch, const View& targets, const View& loss, const View& dx) {
   ArenaFrame frame(step_arena_);
   const Decoder& decoder = model_->decoder();
-  const View x = step_arena_.take(model_->spec().compute, {batch.tokens, model_->spec().config.hidden});
+  const View x = step_arena_.take(model_->spec().compute, {ctx.stream_rows(batch.tokens), model_->spec().config.hidden});
   decoder.embed(ctx, batch, x);
   const DecoderSaved saved = decoder.forward_saving(ctx, batch, recompute(), decoder.all_layers(), x);
-  const View dhidden = step_arena_.take(saved.hidden.dtype, {batch.tokens, saved.hidden.cols()});
-  const float scale = static_cast<float>(kn::math::power_of_two64(-scale_exponent()));
-  model_->head().loss_and_gradient(ctx, saved.hidden, targets, scale, loss, dhidden);
+  const View dhidden = head_gradient(ctx, saved.hidden, targets, loss);
   decoder.backward(ctx, batch, saved, dhidden, recompute(), decoder.all_layers(), dx);
 }
 
@@ -209,6 +225,10 @@ Ctx Trainer::context(int64_t units, int64_t pieces, const kn::Exec& exec) {
   ctx.panels = step_arena_.bytes(model_->parameters().packed_bytes());
   for (int64_t p = 0; p < units * cut.own(); ++p)
     ctx.parts.push_back({p * cut.part_rows(), pieces > 1 ? piece_tokens() : cut.part_rows()});
+  if (sharding_.sequence) {
+    const int64_t rows = units * cut.unit_rows() / ctx.tensor.size;
+    ctx.share = {rows * ctx.tensor.rank, rows};
+  }
   return ctx;
 }
 
@@ -231,13 +251,13 @@ void Trainer::pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec&
   prepare_routing(ctx, *builder_);
   const int64_t tokens = units * chunks().unit_rows();
   const View loss = step_arena_.take(DType::f32, {tokens});
-  const View dx = step_arena_.take(model_->spec().compute, {tokens, model_->spec().config.hidden});
+  const View dx = step_arena_.take(model_->spec().compute, {ctx.stream_rows(tokens), model_->spec().config.hidden});
   for (int64_t p = 0; p < pieces; ++p) {
     ctx.resume = p > 0, ctx.pause = p + 1 < pieces;
     const TokenBatch& batch = builder_->batch(p);
     const RowRange rows{p * batch.tokens, batch.tokens};
     piece(ctx, batch, elements_of(builder_->targets(), rows), elements_of(loss, rows),
-          rows_of(dx, rows.begin, rows.count));
+          rows_of(dx, rows.begin, ctx.stream_rows(rows.count)));
   }
   model_->decoder().backward_embed(ctx, builder_->ids(), builder_->positions(), dx);
   if (exec.plan) return;

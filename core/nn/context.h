@@ -49,11 +49,11 @@ struct Ctx {
   int64_t parts_in_step = 1;
   int64_t part_tokens = 0;  // of a whole part
   // A mixture of experts: consecutive parts that are one part of an expert's weights; and for its losses
-  // by part what RouterStats counted, (parts, 2E + 1) i64, and the weight of a part's mean loss in the
-  // sum that backward carries. Empty: no such losses.
-  int64_t parts_per_expert_part = 1;
+  // by unit, which has parts_per_unit parts here, what RouterStats counted, (units, 2E + 1) i64, and the
+  // weight of a unit's mean loss in the sum that backward carries. Empty: no such losses.
+  int64_t parts_per_expert_part = 1, parts_per_unit = 1;
   View router_stats = {};
-  std::vector<double> part_weight = {};
+  std::vector<double> unit_weight = {};
   // The only part comes in pieces of whole sequences: this one goes on where the last one paused, or
   // leaves its sums in WeightState::chain for the next.
   bool resume = false, pause = false;

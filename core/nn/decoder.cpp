@@ -15,7 +15,7 @@
 namespace llmctl {
 
 BlockSaved Block::take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t rows, int64_t hidden, bool training,
-                             int64_t units) const {
+                             int64_t parts) const {
   BlockSaved s;
   s.mid = arena.take(dtype, {rows, hidden});
   if (training) {
@@ -23,7 +23,7 @@ BlockSaved Block::take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t 
     s.norm2 = norm2.take_saved(arena, rows);
   }
   s.attention = attention.take_saved(arena, dtype, tokens, training);
-  s.mlp = std::visit([&](const auto& m) { return m.take_saved(arena, dtype, tokens, units); }, mlp);
+  s.mlp = std::visit([&](const auto& m) { return m.take_saved(arena, dtype, tokens, parts); }, mlp);
   return s;
 }
 
@@ -78,19 +78,19 @@ Decoder::Decoder(const DecoderConfig& c, Parameters& p) : config_(c), dtype_(p.c
   head_ = c.tied ? embed_ : at("head");
   auto norm = [&](const std::string& name) { return Norm{at(name), find(name + ".bias"), c.norm_eps}; };
   auto linear = [&](const std::string& name) { return Linear{at(name), find(name + ".bias")}; };
+  const int64_t tp = p.sharding().size(Axis::tp);  // heads and widths are those of a rank
   auto moe = [&](const std::string& base) {
-    Moe m{linear(base + "router"), {}, c.moe.width, c.moe.per_token, c.moe.renormalise,
+    Moe m{linear(base + "router"), {}, c.moe.width / tp, c.moe.per_token, c.moe.renormalise,
           static_cast<double>(c.moe.experts) * c.moe.balance_coef, c.moe.z_coef, c.moe.layers_of(c.layers)};
     m.share = {p.sharding().size(Axis::ep), p.sharding().at(Axis::ep), c.moe.experts, c.moe.per_token, p.sharding().expert_capacity};
     for (int64_t e = 0; e < c.moe.experts; ++e)
       m.experts.push_back({linear(fmt::format("{}experts.{}.up", base, e)), linear(fmt::format("{}experts.{}.down", base, e))});
     if (c.moe.shared_width > 0) {
-      m.shared = Mlp{linear(base + "shared.up"), linear(base + "shared.down"), MlpKind::swiglu, c.moe.shared_width};
+      m.shared = Mlp{linear(base + "shared.up"), linear(base + "shared.down"), MlpKind::swiglu, c.moe.shared_width / tp};
       m.shared_gate = linear(base + "shared.gate");
     }
     return m;
   };
-  const int64_t tp = p.sharding().size(Axis::tp);  // heads and widths are those of a rank
   for (int64_t l = 0; l < c.layers; ++l) {
     const std::string base = fmt::format("blocks.{}.", l);
     Block b;
@@ -184,13 +184,13 @@ DecoderSaved Decoder::forward_saving(Ctx& ctx, const TokenBatch& batch, Recomput
   Arena& kept = ctx.kept();
   const int64_t t = batch.tokens, rows = ctx.stream_rows(t), d = config_.hidden, end = layers.begin + layers.count;
   const bool whole = recompute == Recompute::block, activation = whole || recompute == Recompute::pointwise;
-  const auto units = static_cast<int64_t>(ctx.parts.size());
+  const auto parts = static_cast<int64_t>(ctx.parts.size());
   s.x.push_back(x);
   for (int64_t l = layers.begin; l < end; ++l) {
     const Block& block = blocks_[static_cast<size_t>(l)];
     s.x.push_back(kept.take(dtype_, {rows, d}));
     int64_t mark = ctx.arena.mark();
-    BlockSaved saved = block.take_saved(whole ? ctx.arena : kept, dtype_, t, rows, d, true, units);
+    BlockSaved saved = block.take_saved(whole ? ctx.arena : kept, dtype_, t, rows, d, true, parts);
     if (!activation) block.take_activation(kept, dtype_, t, saved);
     if (recompute == Recompute::none) block.take_norms(kept, dtype_, rows, d, saved);
     if (!whole) mark = ctx.arena.mark();
@@ -217,7 +217,7 @@ void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s,
     reduce_gradients(ctx, *final_norm_.weight);
   }
   View dy = dx;
-  const auto units = static_cast<int64_t>(ctx.parts.size());
+  const auto parts = static_cast<int64_t>(ctx.parts.size());
   if (ctx.later) {
     dy = ctx.lasting().take(dtype_, {rows, d});
     ctx.run(kn::Convert{.x = dx, .y = dy});
@@ -228,7 +228,7 @@ void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s,
     const View& x = s.x[at];
     ArenaFrame frame(ctx.arena);
     const bool whole = recompute == Recompute::block, activation = whole || recompute == Recompute::pointwise;
-    BlockSaved saved = whole ? block.take_saved(ctx.lasting(), dtype_, t, rows, d, true, units) : s.blocks[at];
+    BlockSaved saved = whole ? block.take_saved(ctx.lasting(), dtype_, t, rows, d, true, parts) : s.blocks[at];
     if (recompute != Recompute::none) block.take_norms(ctx.lasting(), dtype_, rows, d, saved);
     if (activation) block.take_activation(ctx.lasting(), dtype_, t, saved);
     gather_weights(ctx, *block.norm1.weight);

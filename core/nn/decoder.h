@@ -52,8 +52,8 @@ struct Block {
   std::variant<Mlp, Moe> mlp;
 
   // `rows` of the residual stream (Ctx::stream_rows). What takes products to compute again ...
-  // units: of the pass, of a training one.
-  BlockSaved take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t rows, int64_t hidden, bool training, int64_t units = 1) const;
+  // parts: of the pass, of a training one.
+  BlockSaved take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t rows, int64_t hidden, bool training, int64_t parts = 1) const;
   // ... and what does not, added to it: h1 and h2, and the MLP's act.
   void take_norms(Arena& arena, DType dtype, int64_t rows, int64_t hidden, BlockSaved& saved) const;
   void take_activation(Arena& arena, DType dtype, int64_t tokens, BlockSaved& saved) const;

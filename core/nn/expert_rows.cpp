@@ -27,17 +27,17 @@ int64_t ExpertShare::room(int64_t tokens) const {
   return std::min(worst, static_cast<int64_t>(std::ceil(capacity * static_cast<double>(tokens * per_token))));
 }
 
-void ExpertShare::take_saved(Arena& arena, int64_t units, MlpSaved& saved) const {
+void ExpertShare::take_saved(Arena& arena, int64_t parts, MlpSaved& saved) const {
   saved.runs = saved.starts;
   if (ranks == 1) return;
-  saved.counts = arena.take(DType::i32, {ranks, units, experts});
+  saved.counts = arena.take(DType::i32, {ranks, parts, experts});
   saved.runs = arena.take(DType::i32, {ranks * held().count + 1});
 }
 
-// Rows of a rank's units for experts, of saved.counts (ranks, units, experts).
-int64_t ExpertShare::counted(const MlpSaved& saved, int from, const RowRange& units, const RowRange& of) const {
+// Rows of a rank's parts for experts, of saved.counts (ranks, parts, experts).
+int64_t ExpertShare::counted(const MlpSaved& saved, int from, const RowRange& parts, const RowRange& of) const {
   int64_t n = 0;
-  for (int64_t u = units.begin; u < units.begin + units.count; ++u) {
+  for (int64_t u = parts.begin; u < parts.begin + parts.count; ++u) {
     const int32_t* row = saved.counts.as<int32_t>() + (from * saved.counts.dim[1] + u) * experts + of.begin;
     for (int64_t e = 0; e < of.count; ++e) n += row[e];
   }
@@ -70,12 +70,12 @@ void ExpertShare::set_runs(const MlpSaved& saved) const {
 void ExpertShare::agree(const Ctx& ctx, const MlpSaved& saved) const {
   if (ranks == 1 || ctx.exec.plan) return;
   on_cpu(ctx);
-  const int64_t units = saved.counts.dim[1], row = units * experts;
+  const int64_t parts = saved.counts.dim[1], row = parts * experts;
   int32_t* mine = saved.counts.as<int32_t>() + rank * row;
   std::memset(mine, 0, static_cast<size_t>(row) * 4);
   const int64_t tokens = saved.index.rows();
   const auto* index = saved.index.as<int32_t>();
-  for (int64_t i = 0; i < saved.index.size(); ++i) ++mine[i / per_token * units / tokens * experts + index[i]];
+  for (int64_t i = 0; i < saved.index.size(); ++i) ++mine[i / per_token * parts / tokens * experts + index[i]];
   std::vector<int64_t> borders;
   for (int r = 0; r <= ranks; ++r) borders.push_back(r * row * 4);
   ctx.experts.comm->all_gather({reinterpret_cast<std::byte*>(mine), static_cast<size_t>(row) * 4}, bytes_in(saved.counts),
@@ -83,7 +83,7 @@ void ExpertShare::agree(const Ctx& ctx, const MlpSaved& saved) const {
   int64_t most = 0;
   for (int to = 0; to < ranks; ++to) {
     int64_t rows = 0;
-    for (int from = 0; from < ranks; ++from) rows += counted(saved, from, {0, units}, experts_held(experts, ranks, to));
+    for (int from = 0; from < ranks; ++from) rows += counted(saved, from, {0, parts}, experts_held(experts, ranks, to));
     most = std::max(most, rows);
   }
   if (most > room(tokens)) {
@@ -130,7 +130,7 @@ void ExpertShare::each_run(const Ctx& ctx, const MlpSaved& saved, const Body& bo
 }
 
 void ExpertShare::each_part(const Ctx& ctx, const MlpSaved& saved, const Body& body) const {
-  const auto units = static_cast<int64_t>(ctx.parts.size()), step = ctx.parts_per_expert_part;
+  const auto parts = static_cast<int64_t>(ctx.parts.size()), step = ctx.parts_per_expert_part;
   const int64_t part_tokens = ctx.parts.front().count * step;
   if (ctx.exec.plan) return body(held().begin, {0, std::min(part_tokens, room(saved.index.rows()))});
   on_cpu(ctx);
@@ -138,7 +138,7 @@ void ExpertShare::each_part(const Ctx& ctx, const MlpSaved& saved, const Body& b
   for (int64_t g = 0; g + 1 < saved.runs.size(); ++g) {
     const int64_t expert = held().begin + g % held().count;
     RowRange r{runs[g], 0};
-    for (int64_t u = 0; u < units; u += step, r.begin += r.count) {
+    for (int64_t u = 0; u < parts; u += step, r.begin += r.count) {
       if (ranks > 1) {
         r.count = counted(saved, static_cast<int>(g / held().count), {u, step}, {expert, 1});
       } else {  // tokens ascend

@@ -25,8 +25,8 @@ struct ExpertShare {
   RowRange held() const { return experts_held(experts, ranks, rank); }
   // Rows there is room for, of passes of so many tokens at each rank.
   int64_t room(int64_t tokens) const;
-  // Memory of what is agreed on, for a pass of so many units.
-  void take_saved(Arena& arena, int64_t units, MlpSaved& saved) const;
+  // Memory of what is agreed on, for a pass of so many parts.
+  void take_saved(Arena& arena, int64_t parts, MlpSaved& saved) const;
   // After the sort: which rows come. Collective.
   void agree(const Ctx& ctx, const MlpSaved& saved) const;
   // The first rows of v (room, ...), as many as came; planning, all.
@@ -43,7 +43,7 @@ struct ExpertShare {
   void each_part(const Ctx& ctx, const MlpSaved& saved, const Body& body) const;
 
  private:
-  int64_t counted(const MlpSaved& saved, int from, const RowRange& units, const RowRange& of) const;
+  int64_t counted(const MlpSaved& saved, int from, const RowRange& parts, const RowRange& of) const;
   std::vector<int64_t> sent(const MlpSaved& saved, int64_t row_bytes) const;
   std::vector<int64_t> received(const MlpSaved& saved, int64_t row_bytes) const;
   void set_runs(const MlpSaved& saved) const;

@@ -63,6 +63,29 @@ View share_of(const Ctx& ctx, const View& x) {
 // Where the contraction is cut, a rank has the root of its subtree of leaves; the roots of all meet in
 // fp32 before anything is added or rounded (NUMERICS rules 3 and 4): those of its share of rows at each
 // rank, from where the finished rows go to all that want them.
+void meet_roots(Ctx& ctx, const WeightState& w, int64_t m, const std::function<void(const View& root)>& make, const View& added,
+                const View& residual, const View& y) {
+  ArenaFrame frame(ctx.arena);
+  const RankGroup& group = ctx.tensor;
+  const bool shared = y.rows() < m;
+  const int64_t n = y.cols(), most = (m + group.size - 1) / group.size;
+  const std::vector<int64_t> rows = even_offsets(m, group.size);
+  const RowRange own{rows[static_cast<size_t>(group.rank)], rows[static_cast<size_t>(group.rank) + 1] - rows[static_cast<size_t>(group.rank)]};
+  const View root = ctx.arena.take(DType::f32, {m, n});
+  const View all = ctx.arena.take(DType::f32, {group.size, most, n});
+  const View roots(all.data, DType::f32, {group.size, own.count, n});
+  make(root);
+  if (!ctx.exec.plan) {
+    std::vector<int64_t> mine{0};
+    for (int r = 0; r < group.size; ++r) mine.push_back(mine.back() + own.count * n * 4);
+    group.comm->all_to_all(bytes_in(root), row_borders(m, n, 4, group.size), bytes_in(roots), mine, w.spec.name);
+  }
+  const auto here = [&](const View& v) { return shared || !v ? v : rows_of(v, own.begin, own.count); };
+  if (own.count > 0) ctx.run(kn::TreeSum{.roots = roots, .bias = added, .residual = here(residual), .y = here(y)});
+  if (!ctx.exec.plan && !shared)
+    group.comm->all_gather(bytes_in(here(y)), bytes_in(y), row_borders(m, n, size_of(y.dtype), group.size), w.spec.name);
+}
+
 void Linear::multiply(Ctx& ctx, const View& x, const View& panels, const kn::Leaves& leaves, bool cut, const View& added,
                       const View& y, const View& residual) const {
   kn::Gemm product{.x = x, .w = panels, .y = y, .n = y.cols(), .leaves = leaves, .bias = {}, .residual = {},
@@ -72,26 +95,11 @@ void Linear::multiply(Ctx& ctx, const View& x, const View& panels, const kn::Lea
     product.residual = residual;
     return ctx.run(product);
   }
-  ArenaFrame frame(ctx.arena);
-  const RankGroup& group = ctx.tensor;
-  const bool shared = y.rows() < x.rows();
-  const int64_t m = x.rows(), n = y.cols(), most = (m + group.size - 1) / group.size;
-  const std::vector<int64_t> rows = even_offsets(m, group.size);
-  const RowRange own{rows[static_cast<size_t>(group.rank)], rows[static_cast<size_t>(group.rank) + 1] - rows[static_cast<size_t>(group.rank)]};
-  product.y = ctx.arena.take(DType::f32, {m, n});
-  const View all = ctx.arena.take(DType::f32, {group.size, most, n});
-  const View roots(all.data, DType::f32, {group.size, own.count, n});
-  ctx.run(product);
-  if (!ctx.exec.plan) {
-    std::vector<int64_t> mine{0};
-    for (int r = 0; r < group.size; ++r) mine.push_back(mine.back() + own.count * n * 4);
-    group.comm->all_to_all(bytes_in(product.y), row_borders(m, n, 4, group.size), bytes_in(roots), mine, weight->spec.name);
-  }
-  const auto here = [&](const View& v) { return shared || !v ? v : rows_of(v, own.begin, own.count); };
-  if (own.count > 0) ctx.run(kn::TreeSum{.roots = roots, .bias = added, .residual = here(residual), .y = here(y)});
-  if (!ctx.exec.plan && !shared)
-    group.comm->all_gather(bytes_in(rows_of(y, own.begin, own.count)), bytes_in(y), row_borders(m, n, size_of(y.dtype), group.size),
-                           weight->spec.name);
+  const auto make = [&](const View& root) {
+    product.y = root;
+    ctx.run(product);
+  };
+  meet_roots(ctx, *weight, x.rows(), make, added, residual, y);
 }
 
 void Linear::forward(Ctx& ctx, const View& panels, const View& x, const View& y, const View& residual) const {

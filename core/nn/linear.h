@@ -23,6 +23,12 @@ View share_of(const Ctx& ctx, const View& x);
 View forward_panels(Ctx& ctx, const WeightState& w, DType dtype);
 View backward_panels(Ctx& ctx, const WeightState& w, DType dtype);
 
+// y = round(tree of all ranks' roots + added + residual) of a product with w whose contraction is cut over
+// ctx.tensor: make(root) computes this rank's subtree, (rows, n) f32. Collective. y and residual (or none) have
+// as many rows, or the share of them that is here (Ctx::share); added (n) may be none.
+void meet_roots(Ctx& ctx, const WeightState& w, int64_t rows, const std::function<void(const View& root)>& make, const View& added,
+                const View& residual, const View& y);
+
 // Ranks that hold slices of a weight (tensor parallel) see the same rows: of one that is cut by rows each
 // makes its columns of y, of one that is cut by columns each takes its columns of x and all make the
 // same y; backward likewise.

@@ -15,8 +15,8 @@ struct MlpSaved {
   // Of a mixture of experts (core/nn/moe.h), whose T k rows are sorted by expert:
   View logits, index, weight;  // (T,E) f32, (T,k) i32 and f32: kernels/router.h
   View starts, token, place;   // i32: kernels/experts.h
-  // Of the experts held here: runs of rows in up and act, i32, and how many rows each expert gets of each unit
-  // of each expert-parallel rank, (ranks, units, E) i32: core/nn/expert_rows.h.
+  // Of the experts held here: runs of rows in up and act, i32, and how many rows each expert gets of each part
+  // of each expert-parallel rank, (ranks, parts, E) i32: core/nn/expert_rows.h.
   View runs, counts;
   View out;                    // (T k, D), with a shared expert (T k + T, D): what experts make of their rows
   // Of a shared expert: (T, 2F) and (T, F) of its own F, its gate's logits (T,1) f32, and place and weight
@@ -30,7 +30,7 @@ struct Mlp {
   int64_t width = 0;  // F
 
   // Without act, which follows from up.
-  MlpSaved take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t units = 1) const;
+  MlpSaved take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t parts = 1) const;
   void take_activation(Arena& arena, DType dtype, int64_t tokens, MlpSaved& saved) const {
     saved.act = arena.take(dtype, {tokens, width});
   }

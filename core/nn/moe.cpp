@@ -25,14 +25,14 @@ namespace {
 
 View rows_in(const View& v, const RowRange& r) { return rows_of(v, r.begin, r.count); }
 
-// The first n statistics of a part.
+// The first n statistics of a part's unit.
 View stats_of(const Ctx& ctx, size_t part, int64_t n) {
-  return elements_of(ctx.router_stats, {static_cast<int64_t>(part) * ctx.router_stats.cols(), n});
+  return elements_of(ctx.router_stats, {static_cast<int64_t>(part) / ctx.parts_per_unit * ctx.router_stats.cols(), n});
 }
 
 }  // namespace
 
-MlpSaved Moe::take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t units) const {
+MlpSaved Moe::take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t parts) const {
   const int64_t n = static_cast<int64_t>(experts.size()), rows = tokens * per_token;
   MlpSaved s;
   s.logits = arena.take(DType::f32, {tokens, n});
@@ -41,7 +41,7 @@ MlpSaved Moe::take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t unit
   s.starts = arena.take(DType::i32, {n + 1});
   s.token = arena.take(DType::i32, {rows});
   s.place = arena.take(DType::i32, {tokens, per_token});
-  share.take_saved(arena, units, s);
+  share.take_saved(arena, parts, s);
   s.up = arena.take(dtype, {share.room(tokens), 2 * width});
   const int64_t hidden = experts.front().down.weight->spec.rows();
   s.out = arena.take(dtype, {shared.width > 0 ? rows + tokens : rows, hidden});
@@ -62,20 +62,23 @@ bool Moe::multiply_together(Ctx& ctx, const Operand& o, const View& x, const Vie
   const bool kept = std::all_of(panels.begin(), panels.end(), [](const View& v) { return static_cast<bool>(v); });
   if (!kept || ctx.observe) return false;
   const WeightState& weight = *(experts[static_cast<size_t>(held.begin)].*o.linear).weight;
-  ctx.run(kn::GroupedGemm{.x = x, .w = panels.data(), .starts = saved.runs, .y = y, .n = y.cols(),
-                          .leaves = weight.slice.*o.leaves, .order = weight.spec.order});
+  const auto product = [&](const View& to) {
+    ctx.run(kn::GroupedGemm{.x = x, .w = panels.data(), .starts = saved.runs, .y = to, .n = to.cols(),
+                            .leaves = weight.slice.*o.leaves, .order = weight.spec.order});
+  };
+  weight.slice.*o.cut ? meet_roots(ctx, weight, y.rows(), product, {}, {}, y) : product(y);
   return true;
 }
 
 void Moe::forward_rows(Ctx& ctx, Linear Expert::*which, const View& x, const View& y, const MlpSaved& saved) const {
-  if (multiply_together(ctx, {which, &WeightState::panels, &Slice::forward}, x, y, saved)) return;
+  if (multiply_together(ctx, {which, &WeightState::panels, &Slice::forward, &Slice::cut_cols}, x, y, saved)) return;
   share.each_run(ctx, saved, [&](int64_t e, const RowRange& r) {
     (experts[static_cast<size_t>(e)].*which).forward(ctx, rows_in(x, r), rows_in(y, r));
   });
 }
 
 void Moe::backward_rows(Ctx& ctx, Linear Expert::*which, const View& dy, const View& dx, const MlpSaved& saved) const {
-  if (multiply_together(ctx, {which, &WeightState::panels_t, &Slice::backward}, dy, dx, saved)) return;
+  if (multiply_together(ctx, {which, &WeightState::panels_t, &Slice::backward, &Slice::cut_rows}, dy, dx, saved)) return;
   share.each_run(ctx, saved, [&](int64_t e, const RowRange& r) {
     (experts[static_cast<size_t>(e)].*which).backward_input(ctx, rows_in(dy, r), rows_in(dx, r));
   });
@@ -154,10 +157,11 @@ void Moe::backward_router(Ctx& ctx, const View& h, const MlpSaved& saved, const 
                      .weight = rows_in(saved.weight, part), .dweight = rows_in(dweight, part), .counts = {},
                      .renormalise = renormalise, .dlogits = rows_in(dlogits, part)};
     if (ctx.router_stats) {
-      const double terms = static_cast<double>(layers * part.count);
+      const double terms = static_cast<double>(layers * part.count * ctx.parts_per_unit * ctx.context.size);
+      const double weight = ctx.unit_weight[p / static_cast<size_t>(ctx.parts_per_unit)];
       op.counts = stats_of(ctx, p, n);
-      op.balance = static_cast<float>(balance * ctx.part_weight[p] / (terms * terms));
-      op.z = static_cast<float>(2 * z * ctx.part_weight[p] / terms);
+      op.balance = static_cast<float>(balance * weight / (terms * terms));
+      op.z = static_cast<float>(2 * z * weight / terms);
     }
     ctx.run(op);
   }

@@ -9,7 +9,13 @@
 // rounded when the router's share is there, and as the shared expert's, its gate's and the experts' join.
 //
 // An expert's weight gradient is one chain over its rows of a part, in (unit, position) order; bf16 pairs and
-// blocks restart at a part, not at sequences. A part is ctx.parts_per_expert_part units.
+// blocks restart at a part, not at sequences. A part is ctx.parts_per_expert_part units, or one (unit, chunk)
+// where sequences come in chunks, as of every other weight. Losses are a unit's: what its chunks counted is
+// summed, over context-parallel ranks too, before anything is made of it.
+//
+// Expert parallel (expert_rows.h): a rank computes the rows of all ranks for the experts that it holds. Tensor
+// parallel: up is cut by rows and down by columns, and roots meet as in every layer (linear.h); the router, the
+// shared expert's gate, sorting and combining are the same at all of the ranks.
 #pragma once
 
 #include "core/nn/expert_rows.h"
@@ -26,7 +32,7 @@ struct MoeConfig {
   // A layer l has experts when (l + 1) % step == 0 and it is not listed.
   int64_t step = 1;
   std::vector<int64_t> dense_layers = {};
-  int leaves = 1;  // of an expert's width (NUMERICS rule 3)
+  int leaves = 1;  // of an expert's width (NUMERICS rule 3); the shared one's has those of MLPs
   // The losses' coefficients: balance is transformers' router_aux_loss_coef.
   double balance_coef = 0, z_coef = 0;
 
@@ -45,13 +51,13 @@ struct Moe {
   bool renormalise = true;
   // Of the losses' gradients, for one (layer, token) of a unit of n of them: balance / n^2, z / n.
   double balance = 0, z = 0;
-  int64_t layers = 1;  // n is layers times the unit's tokens
+  int64_t layers = 1;  // n is layers times the unit's tokens, of all its chunks
   // The expert that every token has, and its gate, or none (width 0).
   Mlp shared = {};
   Linear shared_gate = {};
   ExpertShare share = {};  // of the experts, those that this rank holds
 
-  MlpSaved take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t units = 1) const;
+  MlpSaved take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t parts = 1) const;
   void take_activation(Arena& arena, DType dtype, int64_t tokens, MlpSaved& saved) const {
     saved.act = arena.take(dtype, {share.room(tokens), width});
     if (shared.width > 0) saved.shared_act = arena.take(dtype, {tokens, shared.width});
@@ -68,6 +74,7 @@ struct Moe {
     Linear Expert::*linear;
     View WeightState::*panels;
     kn::Leaves Slice::*leaves;
+    bool Slice::*cut;  // its contraction, over tensor-parallel ranks
   };
   bool multiply_together(Ctx& ctx, const Operand& o, const View& x, const View& y, const MlpSaved& saved) const;
   // Products of the rows here with their experts' weights: y of x, or dx of dy.

@@ -45,23 +45,25 @@ void check_layout(const DecoderConfig& c, const Sharding& s) {
   check(s.size(Axis::pp) == 1 || stages <= c.layers, Code::input, "[train] parallel.pp ", s.size(Axis::pp),
         s.virtual_stages > 1 ? " with virtual_stages " + std::to_string(s.virtual_stages) : "", ": more stages than the ", c.layers, " layers");
   if (tp == 1) return;
-  check(c.moe.experts == 0 && !c.head_norms, Code::unsupported, "[train] parallel.tp ", tp,
-        c.head_norms ? ": not written yet for norms of heads (Qwen3)" : ": not written yet for experts");
+  check(!c.head_norms, Code::unsupported, "[train] parallel.tp ", tp, ": not written yet for norms of heads (Qwen3)");
   check(c.heads % tp == 0 && c.kv_heads % tp == 0, Code::input, "[train] parallel.tp ", tp, " does not divide ", c.heads, " heads and ",
         c.kv_heads, " key-value heads");
   check_leaves("the attention's width", c.attention_width(), c.leaves_attention, tp);
   check_leaves("the keys' width", c.kv_width(), c.leaves_attention, tp);
-  check_leaves("the MLP's width", c.intermediate, c.leaves_mlp, tp);
+  if (c.moe.layers_of(c.layers) < c.layers) check_leaves("the MLP's width", c.intermediate, c.leaves_mlp, tp);
+  if (c.moe.experts > 0) check_leaves("the experts' width", c.moe.width, c.moe.leaves, tp);
+  if (c.moe.shared_width > 0) check_leaves("the shared expert's width", c.moe.shared_width, c.leaves_mlp, tp);
   check_leaves("the padded vocabulary", c.padded_vocab(), c.leaves_vocab, tp);
 }
 
-void check_chunks(const UnitConfig& unit, int cp, bool experts) {
+void check_chunks(const UnitConfig& unit, int cp, int64_t part_units) {
   const int64_t c = unit.chunks;
   check((c & (c - 1)) == 0 && unit.seq_len % c == 0, Code::input, "[train] unit.chunks ", c,
         ": want a power of two that divides unit.seq_len ", unit.seq_len);
   check(c % cp == 0, Code::input, "[train] parallel.cp ", cp, " does not divide unit.chunks ", c,
         ": ranks of a sequence have whole chunks of it, and as many");
-  check(c == 1 || !experts, Code::unsupported, "[train] unit.chunks ", c, ": a unit of a model with experts is not cut yet");
+  check(c == 1 || part_units == 1, Code::input, "[train] unit.chunks ", c, " with moe.units_per_part ", part_units,
+        ": a part of an expert's gradients is a chunk of one unit, want 1");
 }
 
 }  // namespace
@@ -124,7 +126,7 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
   check(sharding.size(Axis::ep) == 1 || config.batch.units % (part_units_ * sharding.replicas()) == 0, Code::input, "[train] parallel.ep ",
         sharding.size(Axis::ep), ": ranks that share out experts want as many units each, and batch.units ", config.batch.units,
         " does not divide by ", part_units_ * sharding.replicas());
-  check_chunks(config.unit, sharding.size(Axis::cp), spec.config.moe.experts > 0);
+  check_chunks(config.unit, sharding.size(Axis::cp), part_units_);
   check(!sharding.shared() || config.numerics.accumulate == "fixed", Code::input,
         "[train] numerics.accumulate f32 is bound to the order of one rank: ", sharding.ranks, " ranks want fixed");
   check(config.parallel.sequences_per_pass == 0 || (grad_kind() == GradKind::one_part &&
@@ -206,6 +208,7 @@ void Trainer::piece(Ctx& ctx, const TokenBatch& batch, const View& targets, cons
   const View x = step_arena_.take(model_->spec().compute, {ctx.stream_rows(batch.tokens), model_->spec().config.hidden});
   decoder.embed(ctx, batch, x);
   const DecoderSaved saved = decoder.forward_saving(ctx, batch, recompute(), decoder.all_layers(), x);
+  sum_routing(ctx);
   const View dhidden = head_gradient(ctx, saved.hidden, targets, loss);
   decoder.backward(ctx, batch, saved, dhidden, recompute(), decoder.all_layers(), dx);
 }
@@ -217,6 +220,7 @@ Ctx Trainer::context(int64_t units, int64_t pieces, const kn::Exec& exec) {
   ctx.seq = cut.slice();
   ctx.parts_in_step = config_.batch.units * cut.chunks;
   ctx.part_tokens = cut.part_rows();
+  ctx.parts_per_unit = cut.own();
   ctx.context = sharding_.along(Axis::cp);
   ctx.store = model_->parameters().store();
   ctx.tensor = sharding_.along(Axis::tp);
@@ -275,25 +279,35 @@ View Trainer::routing_counts(Arena& arena, int64_t units) const {
 void Trainer::prepare_routing(Ctx& ctx, const BatchBuilder& builder) const {
   if (!ctx.router_stats) return;
   ctx.parts_per_expert_part = config_.moe.units_per_part;
-  const int32_t* targets = builder.host_targets().as<int32_t>();
-  for (const RowRange& unit : ctx.parts) {
-    const int64_t n = ctx.exec.plan ? 1
-                                    : std::count_if(targets + unit.begin, targets + unit.begin + unit.count,
-                                                    [](int32_t t) { return t >= 0; });
-    ctx.part_weight.push_back(static_cast<double>(n) * kn::math::power_of_two64(-scale_exponent()));
+  std::vector<int64_t> targets(static_cast<size_t>(ctx.router_stats.rows()), 1);  // of each unit
+  if (!ctx.exec.plan) {
+    const int32_t* target = builder.host_targets().as<int32_t>();
+    const int64_t rows = ctx.parts.front().count * ctx.parts_per_unit;  // here
+    for (int64_t& n : targets) n = std::count_if(target, target + rows, [](int32_t t) { return t >= 0; }), target += rows;
+    if (ctx.context.size > 1) ctx.context.comm->all_reduce(targets, CommOp::sum, "targets of units");
   }
+  for (const int64_t n : targets) ctx.unit_weight.push_back(static_cast<double>(n) * kn::math::power_of_two64(-scale_exponent()));
 }
 
+// What the ranks of a unit counted of its routing, before its losses are made of it.
+void Trainer::sum_routing(const Ctx& ctx) const {
+  if (!ctx.router_stats || ctx.context.size == 1 || ctx.exec.plan) return;
+  ctx.context.comm->all_reduce(std::span(ctx.router_stats.as<int64_t>(), static_cast<size_t>(ctx.router_stats.size())), CommOp::sum,
+                               "routing of units");
+}
+
+// A unit's losses stand with its first part.
 void Trainer::finish_routing(const Ctx& ctx, std::span<UnitLoss> losses) const {
   const DecoderConfig& c = model_->spec().config;
-  if (ctx.part_weight.empty()) return;
+  if (ctx.unit_weight.empty() || ctx.context.rank > 0) return;
   const std::vector<int64_t> counted = fetched<int64_t>(ctx.exec, ctx.router_stats);
-  for (size_t u = 0; u < ctx.part_weight.size(); ++u) {
+  for (size_t u = 0; u < ctx.unit_weight.size(); ++u) {
     const int64_t* stats = counted.data() + static_cast<int64_t>(u) * ctx.router_stats.cols();
     const RouterLosses router = router_losses(c.moe, c.layers, stats, unit_tokens());
-    const double targets = ctx.part_weight[u] * kn::math::power_of_two64(scale_exponent());
-    losses[u].balance = targets * router.balance;
-    losses[u].z = targets * router.z;
+    const double targets = ctx.unit_weight[u] * kn::math::power_of_two64(scale_exponent());
+    UnitLoss& first = losses[u * static_cast<size_t>(ctx.parts_per_unit)];
+    first.balance = targets * router.balance;
+    first.z = targets * router.z;
   }
 }
 
@@ -366,7 +380,10 @@ void Trainer::join(const RowRange& units, StepResult& result, std::vector<UnitLo
   const auto sums_of_units = [&] {  // parts in order
     if (cut.chunks == 1) return;
     std::vector<UnitLoss> sums(static_cast<size_t>(config_.batch.units));
-    for (size_t p = 0; p < losses.size(); ++p) sums[p / static_cast<size_t>(cut.chunks)].loss += losses[p].loss;
+    for (size_t p = 0; p < losses.size(); ++p) {
+      UnitLoss& unit = sums[p / static_cast<size_t>(cut.chunks)];
+      unit = {unit.loss + losses[p].loss, unit.balance + losses[p].balance, unit.z + losses[p].z};
+    }
     losses = std::move(sums);
   };
   if (!sharding_.shared()) return sums_of_units();

@@ -113,6 +113,7 @@ class Trainer {
   // What the losses of routers need in a pass, and what they come to.
   View routing_counts(Arena& arena, int64_t units) const;
   void prepare_routing(Ctx& ctx, const BatchBuilder& builder) const;
+  void sum_routing(const Ctx& ctx) const;
   void finish_routing(const Ctx& ctx, std::span<UnitLoss> losses) const;
   // 2^k near the tokens of a unit: backward carries losses times 2^-k.
   int scale_exponent() const;

@@ -136,6 +136,7 @@ void Trainer::backward_stage(Slot& slot, int stage, bool whole, const Passing* p
   else if (passing && !last)
     passing->receive(slot.pass, dx, ctx.router_stats, stage + 1, true);
   prepare_routing(ctx, *slot.builder);
+  if (last) sum_routing(ctx);
   View dhidden;
   if (last) {
     const View loss = step_arena_.take(DType::f32, {slot.units * chunks().unit_rows()});

@@ -38,9 +38,10 @@ std::string line_of(const StepResult& r) {
 using Trace = std::vector<std::string>;
 
 // Steps [from, to) of a run on a layout, from the newest checkpoint in `folder` if from > 0; saves one
-// there at the end when save is set. The trace of every rank must be the same.
+// there at the end when save is set. The trace of every rank must be the same. What the steps send in each
+// expert-parallel group is counted where `experts` asks.
 Trace train(const Json& hf, TrainConfig config, const Layout& layout, int64_t from, int64_t to,
-            const fs::path& folder = {}, bool save = false) {
+            const fs::path& folder = {}, bool save = false, std::vector<CommCounts>* experts = nullptr) {
   config.parallel.zero = layout.zero;
   config.parallel.tp = layout.tp;
   config.parallel.pp = layout.pp;
@@ -61,10 +62,12 @@ Trace train(const Json& hf, TrainConfig config, const Layout& layout, int64_t fr
     else
       trainer.model().initialise(config.seed);
     Trace trace;
+    if (experts) mesh.group(Axis::ep).reset_counts();
     for (int64_t s = from; s < to; ++s) trace.push_back(line_of(trainer.step(source, s)));
     if (save) save_checkpoint(folder, trainer.model(), {to, 0, "counted", ""}, 0, nullptr);
     const std::lock_guard lock(mutex);
     traces.push_back(trace);
+    if (experts) experts->push_back(mesh.group(Axis::ep).counts());
   };
   run_threads(layout.ranks, 60, rank_main);
   REQUIRE(traces.size() == static_cast<size_t>(layout.ranks));
@@ -87,6 +90,15 @@ Json divisible(Json hf) {
     hf["intermediate_size"] = 384;
   }
   if (hf.contains("n_embd")) hf["n_embd"] = 128, hf["n_head"] = 4;
+  return hf;
+}
+
+// With experts: these too, of four leaves of 32.
+Json divisible_experts(Json hf) {
+  hf = divisible(hf);
+  hf["intermediate_size"] = 128;
+  if (hf.contains("moe_intermediate_size")) hf["moe_intermediate_size"] = 128;
+  if (hf.contains("shared_expert_intermediate_size")) hf["shared_expert_intermediate_size"] = 256;
   return hf;
 }
 
@@ -197,6 +209,66 @@ TEST_CASE("sequence parallel has the digests of one rank", "[train][sp]") {
         }
       }
     }
+}
+
+TEST_CASE("what expert-parallel ranks send one another", "[train][ep]") {
+  Json hf = test::tiny_mixtral(1);  // every token goes to every expert
+  hf["num_experts_per_tok"] = 6;
+  TrainConfig config = test::tiny_config();
+  config.parallel.units_per_pass = 2;
+  for (const char* recompute : {"norms", "block"})
+    for (const int64_t ep : {2, 3}) {
+      config.parallel.recompute = recompute;
+      config.batch.units = 2 * ep;
+      std::vector<CommCounts> counts;
+      train(hf, config, {static_cast<int>(ep), 0, 1, 1, "1f1b", 1, 1, ep}, 0, 3, {}, false, &counts);
+      const int64_t layers = 2, passes = 3, again = recompute == std::string("block");
+      const int64_t tokens = 2 * config.unit.sequences * config.unit.seq_len, rows = tokens * 6, row_bytes = 64 * 2;
+      for (const CommCounts& c : counts) {
+        CHECK(c[CommKind::all_to_all].calls == passes * layers * (5 + 2 * again));
+        CHECK(c[CommKind::all_to_all].bytes == passes * layers * (5 + 2 * again) * rows / ep * (ep - 1) * row_bytes);
+        CHECK(c[CommKind::all_gather].bytes == passes * layers * (1 + again) * (2 * 6 * 4) * (ep - 1));
+      }
+    }
+}
+
+TEST_CASE("digests of experts are those of one rank on tensor-parallel ranks", "[train][ep][tp]") {
+  for (const char* compute : {"bf16", "f32"})
+    for (const Json& hf : {divisible_experts(test::tiny_mixtral(4)), divisible_experts(test::tiny_qwen2_moe(4))}) {
+      TrainConfig config = test::tiny_config(compute);
+      INFO(compute << " " << hf["architectures"].dump());
+      const Trace reference = train(hf, config, {}, 0, 3);
+      for (const Layout& layout : {Layout{2, 0, 2}, Layout{4, 0, 4}, Layout{4, 1, 2}, Layout{4, 0, 2, 1, "1f1b", 1, 1, 2},
+                                   Layout{4, 0, 2, 2}, Layout{8, 0, 2, 2, "zero_bubble", 1, 1, 2}}) {
+        INFO(layout.text());
+        CHECK(train(hf, config, layout, 0, 3) == reference);
+      }
+    }
+  Json narrow = divisible(test::tiny_mixtral(4));
+  narrow["intermediate_size"] = 96;
+  CHECK_THROWS_WITH(train(narrow, test::tiny_config(), {2, 0, 2}, 0, 1), Catch::Contains("the experts' width 96"));
+}
+
+TEST_CASE("digests of experts are those of one rank on context-parallel ranks", "[train][ep][cp]") {
+  for (const char* compute : {"bf16", "f32"})
+    for (const Json& hf : {test::tiny_mixtral(1), test::tiny_qwen2_moe(1), test::tiny_qwen3_moe(1)}) {
+      TrainConfig config = test::tiny_config(compute);
+      config.unit.chunks = 4, config.unit.seq_len = 48;
+      config.parallel.units_per_pass = 2;
+      INFO(compute << " " << hf["architectures"].dump());
+      const Trace reference = train(hf, config, {}, 0, 3);
+      for (const Layout& layout : {Layout{2, 0, 1, 1, "1f1b", 1, 2}, Layout{4, 0, 1, 1, "1f1b", 1, 4}, Layout{4, 0, 1, 1, "1f1b", 1, 2, 2},
+                                   Layout{4, 0, 1, 2, "1f1b", 1, 2}, Layout{2, 0, 1, 1, "1f1b", 1, 1, 2}}) {
+        INFO(layout.text());
+        CHECK(train(hf, config, layout, 0, 3) == reference);
+      }
+    }
+  const Json hf = divisible_experts(test::tiny_mixtral(4));
+  TrainConfig config = test::tiny_config();
+  config.unit.chunks = 2, config.unit.seq_len = 48;
+  CHECK(train(hf, config, {8, 0, 2, 1, "1f1b", 1, 2, 2}, 0, 3) == train(hf, config, {}, 0, 3));
+  config.moe.units_per_part = config.parallel.units_per_pass = 2;
+  CHECK_THROWS_WITH(train(hf, config, {}, 0, 1), Catch::Contains("unit.chunks 2 with moe.units_per_part 2"));
 }
 
 TEST_CASE("layouts in every combination", "[train][mix]") {

@@ -68,9 +68,11 @@ void Attention::norm_heads_backward(Ctx& ctx, const AttentionSaved& saved, const
   }
 }
 
-void Attention::forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, int64_t layer, const View& h,
+void Attention::forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, int64_t layer, const View& h_here,
                         const View& residual, const View& y, const AttentionSaved& saved) const {
   const int64_t t = batch.tokens;
+  ArenaFrame frame(ctx.arena);
+  const View h = all_rows(ctx, h_here, "attention");
   const View raw = saved.raw ? saved.raw : saved.qkv;
   qkv.forward(ctx, h, reshaped(raw, {t, (heads + 2 * kv_heads) * head_dim}));
   if (norms.query) norm_heads(ctx, raw, saved);
@@ -84,7 +86,7 @@ void Attention::forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rop
       attend(ctx, batch, group, (*batch.cache)[static_cast<size_t>(layer)], saved, {});
       continue;
     }
-    ArenaFrame frame(ctx.arena);
+    ArenaFrame group_frame(ctx.arena);
     const int64_t page = kn::kv_page_elements(h.dtype, head_dim);
     kn::KvPages pages{ctx.arena.take(h.dtype, {batch.pages, kv_heads, page}),
                       ctx.arena.take(h.dtype, {batch.pages, kv_heads, page})};
@@ -93,10 +95,11 @@ void Attention::forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rop
   output.forward(ctx, reshaped(saved.out, {t, heads * head_dim}), y, residual);
 }
 
-void Attention::backward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, const View& h, const View& dy,
-                         const AttentionSaved& saved, const View& dh) const {
+void Attention::backward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, const View& h_here,
+                         const View& dy_here, const AttentionSaved& saved, const View& dh) const {
   const int64_t t = batch.tokens, width = (heads + 2 * kv_heads) * head_dim;
   ArenaFrame frame(ctx.arena);
+  const View h = all_rows(ctx, h_here, "attention"), dy = all_rows(ctx, dy_here, "attention");
   const View dout = ctx.arena.take(h.dtype, {t, heads, head_dim});
   const View dqkv = ctx.lasting().take(h.dtype, {t, heads + 2 * kv_heads, head_dim});
   output.backward_input(ctx, dy, reshaped(dout, {t, heads * head_dim}));

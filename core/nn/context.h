@@ -27,6 +27,10 @@ struct Ctx {
   const kn::Exec& exec;
   Arena& arena;
   RankGroup tensor = {};    // with slices of the same layers (tensor parallel)
+  // Sequence parallel (Korthikanti et al. 2022): of the pass's rows the residual stream and its norms have
+  // these here, others at the other tensor-parallel ranks; whole parts, as many each. count 0: all rows here.
+  RowRange share = {};
+  int64_t stream_rows(int64_t tokens) const { return share.count > 0 ? share.count : tokens; }
   RankGroup context = {};   // with chunks of the same sequences (context parallel: core/nn/chunks.h)
   RankGroup pipeline = {};  // with other layers
   RankGroup experts = {};   // with other experts of the same layers (expert parallel: core/nn/expert_rows.h)
@@ -40,6 +44,7 @@ struct Ctx {
   // Backward: every range is one part (NUMERICS: one unit's rows, or of one chunk of it); bf16 pairs restart
   // every `seq` rows; `parts_in_step` bounds the fixed-point range.
   std::vector<RowRange> parts = {};
+  std::vector<RowRange> stream_parts() const;  // those of the residual stream here, within its rows
   int64_t seq = 0;
   int64_t parts_in_step = 1;
   int64_t part_tokens = 0;  // of a whole part
@@ -63,6 +68,14 @@ struct Ctx {
     kn::run(op, exec);
   }
 };
+
+inline std::vector<RowRange> Ctx::stream_parts() const {
+  if (share.count == 0) return parts;
+  std::vector<RowRange> here;
+  for (const RowRange& p : parts)
+    if (p.begin >= share.begin && p.begin < share.begin + share.count) here.push_back({p.begin - share.begin, p.count});
+  return here;
+}
 
 // A run of whole sequences whose pages fit the page budget of one attention call.
 struct AttentionGroup {

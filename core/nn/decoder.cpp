@@ -14,22 +14,22 @@
 
 namespace llmctl {
 
-BlockSaved Block::take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t hidden, bool training,
+BlockSaved Block::take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t rows, int64_t hidden, bool training,
                              int64_t parts) const {
   BlockSaved s;
-  s.mid = arena.take(dtype, {tokens, hidden});
+  s.mid = arena.take(dtype, {rows, hidden});
   if (training) {
-    s.norm1 = norm1.take_saved(arena, tokens);
-    s.norm2 = norm2.take_saved(arena, tokens);
+    s.norm1 = norm1.take_saved(arena, rows);
+    s.norm2 = norm2.take_saved(arena, rows);
   }
   s.attention = attention.take_saved(arena, dtype, tokens, training);
   s.mlp = std::visit([&](const auto& m) { return m.take_saved(arena, dtype, tokens, parts); }, mlp);
   return s;
 }
 
-void Block::take_norms(Arena& arena, DType dtype, int64_t tokens, int64_t hidden, BlockSaved& s) const {
-  s.h1 = arena.take(dtype, {tokens, hidden});
-  s.h2 = arena.take(dtype, {tokens, hidden});
+void Block::take_norms(Arena& arena, DType dtype, int64_t rows, int64_t hidden, BlockSaved& s) const {
+  s.h1 = arena.take(dtype, {rows, hidden});
+  s.h2 = arena.take(dtype, {rows, hidden});
 }
 
 void Block::take_activation(Arena& arena, DType dtype, int64_t tokens, BlockSaved& s) const {
@@ -138,8 +138,9 @@ void Decoder::embed(Ctx& ctx, const TokenBatch& batch, const View& x) const {
   ArenaFrame frame(ctx.arena);
   GatheredRows from{embed_->rows, batch.ids};
   if (embed_->slice.cut_rows) from = gather_embedding(ctx, *embed_, batch.ids);
-  ctx.run(kn::EmbedFwd{.ids = from.order, .table = from.rows,
-                       .positions = positions_ ? batch.positions : View{},
+  const RowRange here{ctx.share.begin, ctx.stream_rows(batch.tokens)};
+  ctx.run(kn::EmbedFwd{.ids = elements_of(from.order, here), .table = from.rows,
+                       .positions = positions_ ? elements_of(batch.positions, here) : View{},
                        .position_table = positions_ ? positions_->rows : View{}, .out = x,
                        .as_bf16 = dtype_ == DType::bf16});
 }
@@ -148,7 +149,7 @@ void Decoder::forward_layers(Ctx& ctx, const TokenBatch& batch, const RowRange& 
   for (int64_t l = layers.begin; l < layers.begin + layers.count; ++l) {
     ArenaFrame block_frame(ctx.arena);
     const Block& block = blocks_[static_cast<size_t>(l)];
-    BlockSaved saved = block.take_saved(ctx.arena, dtype_, batch.tokens, config_.hidden, false);
+    BlockSaved saved = block.take_saved(ctx.arena, dtype_, batch.tokens, batch.tokens, config_.hidden, false);
     block.take_norms(ctx.arena, dtype_, batch.tokens, config_.hidden, saved);
     block.take_activation(ctx.arena, dtype_, batch.tokens, saved);
     gather_weights(ctx, *block.norm1.weight);
@@ -181,20 +182,20 @@ DecoderSaved Decoder::forward_saving(Ctx& ctx, const TokenBatch& batch, Recomput
                                      const View& x) const {
   DecoderSaved s;
   Arena& kept = ctx.kept();
-  const int64_t t = batch.tokens, d = config_.hidden, end = layers.begin + layers.count;
+  const int64_t t = batch.tokens, rows = ctx.stream_rows(t), d = config_.hidden, end = layers.begin + layers.count;
   const bool whole = recompute == Recompute::block, activation = whole || recompute == Recompute::pointwise;
   const auto parts = static_cast<int64_t>(ctx.parts.size());
   s.x.push_back(x);
   for (int64_t l = layers.begin; l < end; ++l) {
     const Block& block = blocks_[static_cast<size_t>(l)];
-    s.x.push_back(kept.take(dtype_, {t, d}));
+    s.x.push_back(kept.take(dtype_, {rows, d}));
     int64_t mark = ctx.arena.mark();
-    BlockSaved saved = block.take_saved(whole ? ctx.arena : kept, dtype_, t, d, true, parts);
+    BlockSaved saved = block.take_saved(whole ? ctx.arena : kept, dtype_, t, rows, d, true, parts);
     if (!activation) block.take_activation(kept, dtype_, t, saved);
-    if (recompute == Recompute::none) block.take_norms(kept, dtype_, t, d, saved);
+    if (recompute == Recompute::none) block.take_norms(kept, dtype_, rows, d, saved);
     if (!whole) mark = ctx.arena.mark();
     if (activation) block.take_activation(ctx.arena, dtype_, t, saved);
-    if (recompute != Recompute::none) block.take_norms(ctx.arena, dtype_, t, d, saved);
+    if (recompute != Recompute::none) block.take_norms(ctx.arena, dtype_, rows, d, saved);
     gather_weights(ctx, *block.norm1.weight);
     block.forward(ctx, batch, rope_, l, s.x[s.x.size() - 2], s.x.back(), saved);
     if (const Moe* moe = std::get_if<Moe>(&block.mlp)) moe->count(ctx, saved.mlp);
@@ -202,15 +203,15 @@ DecoderSaved Decoder::forward_saving(Ctx& ctx, const TokenBatch& batch, Recomput
     if (!whole) s.blocks.push_back(saved);
   }
   if (end < config_.layers) return s;
-  s.final_norm = final_norm_.take_saved(kept, t);
-  s.hidden = kept.take(dtype_, {t, d});
+  s.final_norm = final_norm_.take_saved(kept, rows);
+  s.hidden = kept.take(dtype_, {rows, d});
   final_norm_.forward(ctx, s.x.back(), s.hidden, s.final_norm);
   return s;
 }
 
 void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s, const View& dhidden,
                        Recompute recompute, const RowRange& layers, const View& dx) const {
-  const int64_t t = batch.tokens, d = config_.hidden, end = layers.begin + layers.count;
+  const int64_t t = batch.tokens, rows = ctx.stream_rows(t), d = config_.hidden, end = layers.begin + layers.count;
   if (end == config_.layers) {
     final_norm_.backward(ctx, dhidden, s.x.back(), s.final_norm, {}, dx);
     reduce_gradients(ctx, *final_norm_.weight);
@@ -218,7 +219,7 @@ void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s,
   View dy = dx;
   const auto parts = static_cast<int64_t>(ctx.parts.size());
   if (ctx.later) {
-    dy = ctx.lasting().take(dtype_, {t, d});
+    dy = ctx.lasting().take(dtype_, {rows, d});
     ctx.run(kn::Convert{.x = dx, .y = dy});
   }
   for (int64_t l = end - 1; l >= layers.begin; --l) {
@@ -227,8 +228,8 @@ void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s,
     const View& x = s.x[at];
     ArenaFrame frame(ctx.arena);
     const bool whole = recompute == Recompute::block, activation = whole || recompute == Recompute::pointwise;
-    BlockSaved saved = whole ? block.take_saved(ctx.lasting(), dtype_, t, d, true, parts) : s.blocks[at];
-    if (recompute != Recompute::none) block.take_norms(ctx.lasting(), dtype_, t, d, saved);
+    BlockSaved saved = whole ? block.take_saved(ctx.lasting(), dtype_, t, rows, d, true, parts) : s.blocks[at];
+    if (recompute != Recompute::none) block.take_norms(ctx.lasting(), dtype_, rows, d, saved);
     if (activation) block.take_activation(ctx.lasting(), dtype_, t, saved);
     gather_weights(ctx, *block.norm1.weight);
     if (whole) {
@@ -238,17 +239,18 @@ void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s,
       block.norm2.forward(ctx, saved.mid, saved.h2, saved.norm2);
       if (activation) std::visit([&](const auto& m) { m.activate(ctx, saved.mlp); }, block.mlp);
     }
-    const View din = ctx.later && l > layers.begin ? ctx.lasting().take(dtype_, {t, d}) : dx;
+    const View din = ctx.later && l > layers.begin ? ctx.lasting().take(dtype_, {rows, d}) : dx;
     block.backward(ctx, batch, rope_, x, dy, saved, din);
     dy = din;
     reduce_gradients(ctx, *block.norm1.weight);
   }
 }
 
-void Decoder::backward_embed(Ctx& ctx, const View& ids, const View& positions, const View& dx) const {
+void Decoder::backward_embed(Ctx& ctx, const View& ids, const View& positions, const View& dx_here) const {
   // Every occurrence of an id is a part (NUMERICS rule 15), beside the head's own when tied.
   const int64_t parts = ctx.parts_in_step * (ctx.part_tokens + 1);
   ArenaFrame frame(ctx.arena);
+  const View dx = all_rows(ctx, dx_here, "embed");
   OwnRows own{ids, dx};
   if (embed_->slice.cut_rows) own = own_embedding_rows(ctx, *embed_, ids, dx);
   if (own.ids.size() > 0)

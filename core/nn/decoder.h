@@ -38,7 +38,7 @@ struct DecoderConfig {
   }
 };
 
-struct BlockSaved {
+struct BlockSaved {  // T: rows of the residual stream at this rank
   View h1, h2;  // normed inputs of attention and MLP
   View mid;     // residual stream between them
   NormSaved norm1, norm2;
@@ -51,11 +51,11 @@ struct Block {
   Attention attention;
   std::variant<Mlp, Moe> mlp;
 
-  // What takes products to compute again ...
+  // `rows` of the residual stream (Ctx::stream_rows). What takes products to compute again ...
   // parts: of the pass, of a training one.
-  BlockSaved take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t hidden, bool training, int64_t parts = 1) const;
+  BlockSaved take_saved(Arena& arena, DType dtype, int64_t tokens, int64_t rows, int64_t hidden, bool training, int64_t parts = 1) const;
   // ... and what does not, added to it: h1 and h2, and the MLP's act.
-  void take_norms(Arena& arena, DType dtype, int64_t tokens, int64_t hidden, BlockSaved& saved) const;
+  void take_norms(Arena& arena, DType dtype, int64_t rows, int64_t hidden, BlockSaved& saved) const;
   void take_activation(Arena& arena, DType dtype, int64_t tokens, BlockSaved& saved) const;
   void forward(Ctx& ctx, const TokenBatch& batch, const RopeTables& rope, int64_t layer, const View& x,
                const View& y, const BlockSaved& saved) const;
@@ -90,7 +90,7 @@ class Decoder {
   // hidden (T,D): the final norm's output, for inference; scratch is given back. In a pipeline each rank
   // computes its layers and passes on what the next wants; the last one has hidden.
   void forward(Ctx& ctx, const TokenBatch& batch, const View& hidden) const;
-  // x (T,D): the residual stream before the first layer.
+  // x (T,D): the residual stream before the first layer, here and below the rows of this rank (Ctx::share).
   void embed(Ctx& ctx, const TokenBatch& batch, const View& x) const;
   // The same arithmetic for a run of layers, keeping what backward needs in ctx.kept(), x (their input)
   // among it; after the last layer the final norm too.

@@ -47,14 +47,28 @@ std::span<std::byte> bytes_in(const View& v) { return {v.as<std::byte>(), static
 
 }  // namespace
 
+View all_rows(Ctx& ctx, const View& x, const char* what) {
+  if (ctx.share.count == 0) return x;
+  const RankGroup& group = ctx.tensor;
+  const View all = ctx.lasting().take(x.dtype, {x.rows() * group.size, x.cols()});
+  if (!ctx.exec.plan)
+    group.comm->all_gather(bytes_in(x), bytes_in(all), row_borders(all.rows(), x.cols(), size_of(x.dtype), group.size), what);
+  return all;
+}
+
+View share_of(const Ctx& ctx, const View& x) {
+  return ctx.share.count == 0 ? x : rows_of(x, ctx.share.begin, ctx.share.count);
+}
+
 // Where the contraction is cut, a rank has the root of its subtree of leaves; the roots of all meet in
 // fp32 before anything is added or rounded (NUMERICS rules 3 and 4): those of its share of rows at each
-// rank, from where the finished rows go to all.
-void meet_roots(Ctx& ctx, const WeightState& w, const std::function<void(const View& root)>& make, const View& added,
+// rank, from where the finished rows go to all that want them.
+void meet_roots(Ctx& ctx, const WeightState& w, int64_t m, const std::function<void(const View& root)>& make, const View& added,
                 const View& residual, const View& y) {
   ArenaFrame frame(ctx.arena);
   const RankGroup& group = ctx.tensor;
-  const int64_t m = y.rows(), n = y.cols(), most = (m + group.size - 1) / group.size;
+  const bool shared = y.rows() < m;
+  const int64_t n = y.cols(), most = (m + group.size - 1) / group.size;
   const std::vector<int64_t> rows = even_offsets(m, group.size);
   const RowRange own{rows[static_cast<size_t>(group.rank)], rows[static_cast<size_t>(group.rank) + 1] - rows[static_cast<size_t>(group.rank)]};
   const View root = ctx.arena.take(DType::f32, {m, n});
@@ -66,12 +80,10 @@ void meet_roots(Ctx& ctx, const WeightState& w, const std::function<void(const V
     for (int r = 0; r < group.size; ++r) mine.push_back(mine.back() + own.count * n * 4);
     group.comm->all_to_all(bytes_in(root), row_borders(m, n, 4, group.size), bytes_in(roots), mine, w.spec.name);
   }
-  if (own.count > 0)
-    ctx.run(kn::TreeSum{.roots = roots, .bias = added, .residual = residual ? rows_of(residual, own.begin, own.count) : View{},
-                        .y = rows_of(y, own.begin, own.count)});
-  if (!ctx.exec.plan)
-    group.comm->all_gather(bytes_in(rows_of(y, own.begin, own.count)), bytes_in(y), row_borders(m, n, size_of(y.dtype), group.size),
-                           w.spec.name);
+  const auto here = [&](const View& v) { return shared || !v ? v : rows_of(v, own.begin, own.count); };
+  if (own.count > 0) ctx.run(kn::TreeSum{.roots = roots, .bias = added, .residual = here(residual), .y = here(y)});
+  if (!ctx.exec.plan && !shared)
+    group.comm->all_gather(bytes_in(here(y)), bytes_in(y), row_borders(m, n, size_of(y.dtype), group.size), w.spec.name);
 }
 
 void Linear::multiply(Ctx& ctx, const View& x, const View& panels, const kn::Leaves& leaves, bool cut, const View& added,
@@ -87,7 +99,7 @@ void Linear::multiply(Ctx& ctx, const View& x, const View& panels, const kn::Lea
     product.y = root;
     ctx.run(product);
   };
-  meet_roots(ctx, *weight, make, added, residual, y);
+  meet_roots(ctx, *weight, x.rows(), make, added, residual, y);
 }
 
 void Linear::forward(Ctx& ctx, const View& panels, const View& x, const View& y, const View& residual) const {

@@ -13,20 +13,27 @@ namespace llmctl {
 void gather_weights(Ctx& ctx, const WeightState& w);
 void reduce_gradients(Ctx& ctx, const WeightState& w);
 
+// All rows (T, cols) of what is shared out by rows, in ctx.lasting(): calls of all tensor-parallel ranks. And
+// the rows here of what has all.
+View all_rows(Ctx& ctx, const View& x, const char* what);
+View share_of(const Ctx& ctx, const View& x);
+
 // Panels of w for y = x w^T (panel_elements of contraction cols) and for dx = dy w: those it keeps, or
 // else packed from the master into ctx.panels or ctx.arena, in the dtype of the product.
 View forward_panels(Ctx& ctx, const WeightState& w, DType dtype);
 View backward_panels(Ctx& ctx, const WeightState& w, DType dtype);
 
 // y = round(tree of all ranks' roots + added + residual) of a product with w whose contraction is cut over
-// ctx.tensor: make(root) computes this rank's subtree, (m, n) f32, of y's (m, n). Collective; added (n) and
-// residual (m, n) may be none.
-void meet_roots(Ctx& ctx, const WeightState& w, const std::function<void(const View& root)>& make, const View& added,
+// ctx.tensor: make(root) computes this rank's subtree, (rows, n) f32. Collective. y and residual (or none) have
+// as many rows, or the share of them that is here (Ctx::share); added (n) may be none.
+void meet_roots(Ctx& ctx, const WeightState& w, int64_t rows, const std::function<void(const View& root)>& make, const View& added,
                 const View& residual, const View& y);
 
 // Ranks that hold slices of a weight (tensor parallel) see the same rows: of one that is cut by rows each
 // makes its columns of y, of one that is cut by columns each takes its columns of x and all make the
 // same y; backward likewise.
+// Where the residual stream is shared out over these ranks by rows (Ctx::share), y and dx that are as short as
+// its share get the rows of this rank alone; what products take has all rows.
 struct Linear {
   WeightState* weight = nullptr;
   WeightState* bias = nullptr;  // or none

@@ -19,14 +19,17 @@ void Mlp::activate(Ctx& ctx, const MlpSaved& saved) const {
     ctx.run(kn::GeluFwd{.x = saved.up, .y = saved.act, .kind = gelu_of(kind)});
 }
 
-void Mlp::forward(Ctx& ctx, const View& h, const View& residual, const View& y, const MlpSaved& saved) const {
+void Mlp::forward(Ctx& ctx, const View& h_here, const View& residual, const View& y, const MlpSaved& saved) const {
+  ArenaFrame frame(ctx.arena);
+  const View h = all_rows(ctx, h_here, "mlp");
   up.forward(ctx, h, saved.up);
   activate(ctx, saved);
   down.forward(ctx, saved.act, y, residual);
 }
 
-void Mlp::backward(Ctx& ctx, const View& h, const View& dy, const MlpSaved& saved, const View& dh) const {
+void Mlp::backward(Ctx& ctx, const View& h_here, const View& dy_here, const MlpSaved& saved, const View& dh) const {
   ArenaFrame frame(ctx.arena);
+  const View h = all_rows(ctx, h_here, "mlp"), dy = all_rows(ctx, dy_here, "mlp");
   const View dact = ctx.lasting().take(h.dtype, {saved.act.dim[0], width});
   down.backward_input(ctx, dy, dact);
   down.backward_weight(ctx, dy, saved.act);

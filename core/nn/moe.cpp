@@ -66,7 +66,7 @@ bool Moe::multiply_together(Ctx& ctx, const Operand& o, const View& x, const Vie
     ctx.run(kn::GroupedGemm{.x = x, .w = panels.data(), .starts = saved.runs, .y = to, .n = to.cols(),
                             .leaves = weight.slice.*o.leaves, .order = weight.spec.order});
   };
-  weight.slice.*o.cut ? meet_roots(ctx, weight, product, {}, {}, y) : product(y);
+  weight.slice.*o.cut ? meet_roots(ctx, weight, y.rows(), product, {}, {}, y) : product(y);
   return true;
 }
 

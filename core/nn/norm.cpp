@@ -26,7 +26,7 @@ View part_of(const View& v, const RowRange& r) { return v ? rows_of(v, r.begin, 
 
 void Norm::backward(Ctx& ctx, const View& dy, const View& x, const NormSaved& saved, const View& dresidual,
                     const View& dx) const {
-  for (const RowRange& part : ctx.parts) {
+  for (const RowRange& part : ctx.stream_parts()) {
     const View rstd = elements_of(saved.rstd, part);
     if (!bias)
       ctx.run(kn::RmsNormBwd{.dy = part_of(dy, part), .x = part_of(x, part), .w = weight->rows, .rstd = rstd,

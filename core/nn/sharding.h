@@ -21,6 +21,7 @@ struct Sharding {
   MeshShape axes = {};         // dp is what the others leave of the ranks
   const Mesh* mesh = nullptr;  // with comm, where an axis but dp is above 1
   int virtual_stages = 1;      // of each pipeline rank
+  bool sequence = false;       // tensor-parallel ranks share out the residual stream by rows (Ctx::share)
   double expert_capacity = 0;  // core/nn/expert_rows.h
 
   bool shared() const { return ranks > 1; }

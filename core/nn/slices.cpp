@@ -59,6 +59,11 @@ kn::Leaves share_of(kn::Leaves leaves, int ranks) {
   return leaves;
 }
 
+// Norms of the residual stream see the rows of a rank.
+bool of_stream(const std::string& weight) {
+  return weight.find("norm1") != std::string::npos || weight.find("norm2") != std::string::npos || weight.starts_with("final_norm");
+}
+
 // What a bias is cut by is the product's contraction in the backward pass.
 std::vector<RowRange> row_share(const Weight& w, int rank, int ranks) {
   std::vector<RowRange> runs;
@@ -119,7 +124,7 @@ std::pair<int64_t, int64_t> counts_of(const Table& table) {
 }  // namespace
 
 Slicing::Slicing(const Table& table, const Sharding& s)
-    : shape_(s.shape()), experts_(counts_of(table).second),
+    : shape_(s.shape()), experts_(counts_of(table).second), sequence_(s.sequence),
       stages_(counts_of(table).first, shape_.pp, shape_.pp > 1 ? s.virtual_stages : 1) {}
 
 bool Slicing::stage_has(const Weight& w, int pipeline_rank) const {
@@ -155,7 +160,7 @@ Slice Slicing::slice(const Weight& w, int rank) const {
   const int tp = shape_.tp, at = coordinates(shape_, rank)[static_cast<size_t>(Axis::tp)];
   if (tp == 1) return s;
   const ShardDim shard = w.params.front().shard;
-  s.counts = shard != ShardDim::none || w.dealt || at == 0;
+  s.counts = shard != ShardDim::none || w.dealt || at == 0 || (sequence_ && of_stream(w.name));
   if (shard == ShardDim::rows) {
     s.cut_rows = true;
     s.rows = row_share(w, at, tp);

@@ -48,6 +48,7 @@ class Slicing {
   bool stage_has(const Weight& weight, int pipeline_rank) const;
   MeshShape shape_;
   int64_t experts_;
+  bool sequence_;
   Stages stages_;
 };
 

@@ -395,8 +395,12 @@ MeshShape mesh_of(const TrainConfig& config, int ranks) {
 }
 
 Sharding sharding_of(const TrainConfig& config, int rank, int ranks) {
-  return {rank, ranks, static_cast<int>(config.parallel.zero), nullptr, mesh_of(config, ranks), nullptr,
-          static_cast<int>(config.parallel.virtual_stages), config.parallel.expert_capacity};
+  return {.rank = rank,
+          .ranks = ranks,
+          .stage = static_cast<int>(config.parallel.zero),
+          .axes = mesh_of(config, ranks),
+          .virtual_stages = static_cast<int>(config.parallel.virtual_stages),
+          .expert_capacity = config.parallel.expert_capacity};
 }
 
 Sharding sharding_of(const TrainConfig& config, const Mesh& mesh) {

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "core/train/collect.h"
+#include "core/train/layout.h"
 #include "kernels/basic.h"
 #include "kernels/math.h"
 
@@ -17,56 +18,6 @@ namespace llmctl {
 Panels panels_of(const TrainConfig& config, int64_t units) {
   return units <= config.parallel.units_per_pass ? Panels::packed_on_use : Panels::kept;
 }
-
-namespace {
-
-// A unit's routing decides the losses of all its tokens, and a part of an expert's gradients is one chain.
-void check_experts(const TrainConfig& config) {
-  const int64_t part = config.moe.units_per_part;
-  check(config.parallel.sequences_per_pass == 0, Code::unsupported,
-        "[train] parallel.sequences_per_pass: a unit of a model with experts passes whole");
-  check(config.batch.units % part == 0 && config.parallel.units_per_pass % part == 0, Code::input, "[train] ",
-        config.batch.units, " units in passes of ", config.parallel.units_per_pass,
-        " do not divide into moe.units_per_part ", part);
-}
-
-// NUMERICS rule 3: tensor-parallel ranks hold whole leaves, all of them full.
-void check_leaves(const char* what, int64_t width, int leaves, int tp) {
-  int least = tp;  // leaves that would do: a power of two
-  while (leaves > least) least *= 2;
-  check(leaves % tp == 0 && width % (32 * leaves) == 0, Code::input, "[train] parallel.tp ", tp, " does not divide ", what, " ", width, " in ",
-        leaves, " leaves: tp must divide the leaves and 32 times these the width; llmctl.leaves ", least,
-        width % (32 * least) == 0 ? " would do" : " would, but not with this width");
-}
-
-void check_layout(const DecoderConfig& c, const Sharding& s) {
-  const int ep = s.size(Axis::ep), tp = s.size(Axis::tp), stages = s.size(Axis::pp) * s.virtual_stages;
-  check(ep <= std::max<int64_t>(c.moe.experts, 1), Code::input, "[train] parallel.ep ", ep, ": the model has ", c.moe.experts, " experts to share out");
-  check(s.size(Axis::pp) == 1 || stages <= c.layers, Code::input, "[train] parallel.pp ", s.size(Axis::pp),
-        s.virtual_stages > 1 ? " with virtual_stages " + std::to_string(s.virtual_stages) : "", ": more stages than the ", c.layers, " layers");
-  if (tp == 1) return;
-  check(!c.head_norms || c.head_dim % tp == 0, Code::input, "[train] parallel.tp ", tp, " does not divide the norms' head_dim ", c.head_dim);
-  check(c.heads % tp == 0 && c.kv_heads % tp == 0, Code::input, "[train] parallel.tp ", tp, " does not divide ", c.heads, " heads and ",
-        c.kv_heads, " key-value heads");
-  check_leaves("the attention's width", c.attention_width(), c.leaves_attention, tp);
-  check_leaves("the keys' width", c.kv_width(), c.leaves_attention, tp);
-  if (c.moe.layers_of(c.layers) < c.layers) check_leaves("the MLP's width", c.intermediate, c.leaves_mlp, tp);
-  if (c.moe.experts > 0) check_leaves("the experts' width", c.moe.width, c.moe.leaves, tp);
-  if (c.moe.shared_width > 0) check_leaves("the shared expert's width", c.moe.shared_width, c.leaves_mlp, tp);
-  check_leaves("the padded vocabulary", c.padded_vocab(), c.leaves_vocab, tp);
-}
-
-void check_chunks(const UnitConfig& unit, int cp, int64_t part_units) {
-  const int64_t c = unit.chunks;
-  check((c & (c - 1)) == 0 && unit.seq_len % c == 0, Code::input, "[train] unit.chunks ", c,
-        ": want a power of two that divides unit.seq_len ", unit.seq_len);
-  check(c % cp == 0, Code::input, "[train] parallel.cp ", cp, " does not divide unit.chunks ", c,
-        ": ranks of a sequence have whole chunks of it, and as many");
-  check(c == 1 || part_units == 1, Code::input, "[train] unit.chunks ", c, " with moe.units_per_part ", part_units,
-        ": a part of an expert's gradients is a chunk of one unit, want 1");
-}
-
-}  // namespace
 
 ChunkLayout Trainer::chunks() const {
   const UnitConfig& unit = config_.unit;
@@ -79,6 +30,14 @@ Recompute Trainer::recompute() const {
          : r == "pointwise" ? Recompute::pointwise
          : r == "norms"     ? Recompute::norms
                             : Recompute::none;
+}
+
+// Where every pass divides into as many whole parts for each tensor-parallel rank.
+bool Trainer::shares_rows(const DecoderConfig& c) const {
+  const int64_t tp = sharding_.size(Axis::tp), own = chunks().own();
+  if (tp == 1 || c.moe.experts > 0) return false;
+  const int64_t units = config_.batch.units, replicas = sharding_.replicas();
+  return own % tp == 0 || (units_per_pass() * own % tp == 0 && units % (replicas * units_per_pass()) == 0);
 }
 
 GradKind Trainer::grad_kind() const {
@@ -111,24 +70,13 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
       step_arena_("activations", exec.device),
       optimizer_arena_("optimizer scratch", exec.device),
       returning_arena_("gradients of activations", exec.device) {
-  check_layout(spec.config, sharding);
-  check(sharding.replicas() <= config.batch.units / part_units_, Code::input, "[train] ", sharding.replicas(), " ranks for the ",
-        config.batch.units, " units of a step (batch.units)", part_units_ > 1 ? " in parts of moe.units_per_part" : "",
-        ": a rank computes whole ones, at least one");
-  check(!sharding.shared() || exec.device.kind == kn::DeviceKind::cpu, Code::unsupported,
-        "[train] ranks on GPUs want NCCL, which is not there yet: --device cpu, or one rank");
-  check(sharding.size(Axis::ep) == 1 || config.batch.units % (part_units_ * sharding.size(Axis::ep)) == 0, Code::input, "[train] parallel.ep ",
-        sharding.size(Axis::ep), ": ranks that share out experts want as many units each, and batch.units ", config.batch.units,
-        " does not divide by ", part_units_ * sharding.size(Axis::ep));
-  check_chunks(config.unit, sharding.size(Axis::cp), part_units_);
-  check(!sharding.shared() || config.numerics.accumulate == "fixed", Code::input,
-        "[train] numerics.accumulate f32 is bound to the order of one rank: ", sharding.ranks, " ranks want fixed");
+  check_layout(config, spec.config, sharding, exec.device);
   check(config.parallel.sequences_per_pass == 0 || (grad_kind() == GradKind::one_part &&
                                                     config.unit.sequences % config.parallel.sequences_per_pass == 0),
         Code::input, "[train] parallel.sequences_per_pass divides the sequences of a step's only unit in fixed point: ",
         config.batch.units, " units of ", config.unit.sequences, " in passes of ", config.parallel.sequences_per_pass);
   check_schedule(config.schedule);
-  if (spec.config.moe.experts > 0) check_experts(config);
+  sharding_.sequence = shares_rows(spec.config);
   model_ = std::make_unique<Model>(std::move(spec), Purpose::training, config.unit.seq_len, exec, memory());
   place_batch();
   optimizer_ = std::make_unique<Optimizer>(model_->parameters(), model_->spec().table(), optimizer_arena_,
@@ -186,16 +134,23 @@ int Trainer::scale_exponent() const {
   return k;
 }
 
+// The head takes all rows, a slice of the vocabulary at each tensor-parallel rank.
+View Trainer::head_gradient(Ctx& ctx, const View& hidden_here, const View& targets, const View& loss) {
+  const View hidden = all_rows(ctx, hidden_here, "head");
+  const View dhidden = step_arena_.take(hidden.dtype, {hidden.rows(), hidden.cols()});
+  const float scale = static_cast<float>(kn::math::power_of_two64(-scale_exponent()));
+  model_->head().loss_and_gradient(ctx, hidden, targets, scale, loss, dhidden);
+  return share_of(ctx, dhidden);
+}
+
 void Trainer::piece(Ctx& ctx, const TokenBatch& batch, const View& targets, const View& loss, const View& dx) {
   ArenaFrame frame(step_arena_);
   const Decoder& decoder = model_->decoder();
-  const View x = step_arena_.take(model_->spec().compute, {batch.tokens, model_->spec().config.hidden});
+  const View x = step_arena_.take(model_->spec().compute, {ctx.stream_rows(batch.tokens), model_->spec().config.hidden});
   decoder.embed(ctx, batch, x);
   const DecoderSaved saved = decoder.forward_saving(ctx, batch, recompute(), decoder.all_layers(), x);
-  const View dhidden = step_arena_.take(saved.hidden.dtype, {batch.tokens, saved.hidden.cols()});
   sum_routing(ctx);
-  const float scale = static_cast<float>(kn::math::power_of_two64(-scale_exponent()));
-  model_->head().loss_and_gradient(ctx, saved.hidden, targets, scale, loss, dhidden);
+  const View dhidden = head_gradient(ctx, saved.hidden, targets, loss);
   decoder.backward(ctx, batch, saved, dhidden, recompute(), decoder.all_layers(), dx);
 }
 
@@ -215,6 +170,10 @@ Ctx Trainer::context(int64_t units, int64_t pieces, const kn::Exec& exec) {
   ctx.panels = step_arena_.bytes(model_->parameters().packed_bytes());
   for (int64_t p = 0; p < units * cut.own(); ++p)
     ctx.parts.push_back({p * cut.part_rows(), pieces > 1 ? piece_tokens() : cut.part_rows()});
+  if (sharding_.sequence) {
+    const int64_t rows = units * cut.unit_rows() / ctx.tensor.size;
+    ctx.share = {rows * ctx.tensor.rank, rows};
+  }
   return ctx;
 }
 
@@ -237,13 +196,13 @@ void Trainer::pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec&
   prepare_routing(ctx, *builder_);
   const int64_t tokens = units * chunks().unit_rows();
   const View loss = step_arena_.take(DType::f32, {tokens});
-  const View dx = step_arena_.take(model_->spec().compute, {tokens, model_->spec().config.hidden});
+  const View dx = step_arena_.take(model_->spec().compute, {ctx.stream_rows(tokens), model_->spec().config.hidden});
   for (int64_t p = 0; p < pieces; ++p) {
     ctx.resume = p > 0, ctx.pause = p + 1 < pieces;
     const TokenBatch& batch = builder_->batch(p);
     const RowRange rows{p * batch.tokens, batch.tokens};
     piece(ctx, batch, elements_of(builder_->targets(), rows), elements_of(loss, rows),
-          rows_of(dx, rows.begin, rows.count));
+          rows_of(dx, rows.begin, ctx.stream_rows(rows.count)));
   }
   model_->decoder().backward_embed(ctx, builder_->ids(), builder_->positions(), dx);
   if (exec.plan) return;
@@ -339,23 +298,6 @@ void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, S
   }
 }
 
-std::string Trainer::fault_here(const RowRange& units, const std::vector<UnitLoss>& losses) const {
-  for (size_t i = 0; i < losses.size(); ++i)
-    if (!std::isfinite(losses[i].loss))
-      return fmt::format("the loss of unit {} is not finite", units.begin + static_cast<int64_t>(i) / chunks().own());
-  return optimizer_->overflowed(exec_);
-}
-
-std::string Trainer::join_fault(const std::string& mine, int64_t step) const {
-  if (!sharding_.shared()) return mine;
-  Comm& comm = *sharding_.comm;
-  const CommLabel label("faults", step);
-  if (all_reduce_one(comm, !mine.empty(), CommOp::max, label) == 0) return "";
-  const std::vector<std::string> all = all_gather_text(comm, mine, label);
-  const auto first = std::find_if(all.begin(), all.end(), [](const std::string& text) { return !text.empty(); });
-  return fmt::format("{} (rank {})", *first, first - all.begin());
-}
-
 // What the ranks' units came to, on all: losses in the order of units, counts and digests of all.
 void Trainer::join(const RowRange& units, StepResult& result, std::vector<UnitLoss>& losses) const {
   const ChunkLayout cut = chunks();
@@ -417,44 +359,6 @@ StepResult Trainer::gradients(const BatchSource& source, int64_t step) {
   r.grad_norm = optimizer_->grad_norm(r.scale, step, exec_);
   if (!std::isfinite(r.grad_norm)) r.fault = "the gradient norm is not finite";
   return r;
-}
-
-StepResult Trainer::look(const BatchSource& source, int64_t step) {
-  StepResult r;
-  r.step = step;
-  const RowRange units = own_units();
-  all(CommLabel("units", step), [&] {
-    Batch b;
-    for (int64_t u = units.begin; u < units.begin + units.count; ++u) {
-      source.read(step, u, b);
-      count(b, u, r);
-    }
-  });
-  std::vector<UnitLoss> none;
-  join(units, r, none);
-  return r;
-}
-
-std::vector<Evidence> Trainer::evidence() const {
-  std::vector<Evidence> found;
-  for (size_t i = 0; i < own_losses_.size(); ++i) {
-    const double loss = own_losses_[i].loss;  // one NaN is as good as another
-    const Digest d = std::isnan(loss) ? Digest{} : digest_of(&loss, sizeof loss);
-    found.push_back({fmt::format("the loss of unit {}", own_units().begin + static_cast<int64_t>(i)), d});
-  }
-  const std::vector<int32_t> raised = fetched<int32_t>(exec_, model_->parameters().overflows());
-  const bool sums = sharding_.gradients() || reduced_;
-  size_t flag = 0;
-  for (const WeightState& w : model_->parameters().all()) {
-    const std::string& name = w.spec.params[0].name;
-    found.push_back({"the overflow flag of " + name, digest_of(&raised[flag++], 4)});
-    const View& v = sums ? w.sum : w.grad;
-    std::vector<std::byte> host;
-    if (exec_.device.kind != kn::DeviceKind::cpu) host = fetched<std::byte>(exec_, v);
-    found.push_back({(sums && sharding_.shared() ? "the sum over ranks of the gradient of " : "the gradient of ") + name,
-                     digest_of(host.empty() ? v.data : host.data(), static_cast<uint64_t>(v.bytes()))});
-  }
-  return found;
 }
 
 StepResult Trainer::step(const BatchSource& source, int64_t step) {

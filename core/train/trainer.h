@@ -100,6 +100,8 @@ class Trainer {
   // Forward and backward of the units in the builder; appends the sum of losses of each part here. Of a step's
   // only unit some sequences are alive at a time, and it passes in pieces of so many.
   void pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec& exec);
+  View head_gradient(Ctx& ctx, const View& hidden, const View& targets, const View& loss);
+  bool shares_rows(const DecoderConfig& config) const;
   void piece(Ctx& ctx, const TokenBatch& batch, const View& targets, const View& loss, const View& dx);
   int64_t unit_tokens() const { return config_.unit.sequences * config_.unit.seq_len; }
   ChunkLayout chunks() const;

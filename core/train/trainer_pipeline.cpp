@@ -81,7 +81,8 @@ void Trainer::plan_pipeline(const kn::Exec& dry) {
 void Trainer::place_returning() {
   returning_arena_.release(0);
   for (Returning& r : returning_) {
-    r.dx = returning_arena_.take(model_->spec().compute, {chunks().unit_rows() * units_per_pass(), model_->spec().config.hidden});
+    const int64_t rows = chunks().unit_rows() * units_per_pass() / (sharding_.sequence ? sharding_.size(Axis::tp) : 1);
+    r.dx = returning_arena_.take(model_->spec().compute, {rows, model_->spec().config.hidden});
     r.stats = routing_counts(returning_arena_, units_per_pass());
   }
 }
@@ -105,7 +106,7 @@ void Trainer::forward_stage(Slot& slot, int stage, int64_t units, const Passing*
   slot.units = units;
   Ctx ctx = context(units, 1, exec);
   ctx.keep = &slot.arena;
-  slot.x = slot.arena.take(model_->spec().compute, {units * chunks().unit_rows(), model_->spec().config.hidden});
+  slot.x = slot.arena.take(model_->spec().compute, {ctx.stream_rows(units * chunks().unit_rows()), model_->spec().config.hidden});
   slot.stats = routing_counts(slot.arena, units);
   ctx.router_stats = slot.stats;
   if (!exec.plan) slot.builder->send(exec);
@@ -128,7 +129,7 @@ void Trainer::backward_stage(Slot& slot, int stage, bool whole, const Passing* p
   const TokenBatch& batch = slot.builder->batch();
   Returning& back = returning_[next_returning_++ % returning_.size()];
   wait_for(back.sent);
-  const View dx = rows_of(back.dx, 0, slot.units * chunks().unit_rows());
+  const View dx = rows_of(back.dx, 0, ctx.stream_rows(slot.units * chunks().unit_rows()));
   ctx.router_stats = slot.stats ? rows_of(back.stats, 0, slot.units) : View{};
   if (last && slot.stats)
     ctx.run(kn::Convert{.x = slot.stats, .y = ctx.router_stats});
@@ -138,10 +139,8 @@ void Trainer::backward_stage(Slot& slot, int stage, bool whole, const Passing* p
   if (last) sum_routing(ctx);
   View dhidden;
   if (last) {
-    const View loss = step_arena_.take(DType::f32, {dx.dim[0]});
-    dhidden = step_arena_.take(dx.dtype, {dx.dim[0], dx.dim[1]});
-    const float scale = static_cast<float>(kn::math::power_of_two64(-scale_exponent()));
-    model_->head().loss_and_gradient(ctx, slot.saved.hidden, slot.builder->targets(), scale, loss, dhidden);
+    const View loss = step_arena_.take(DType::f32, {slot.units * chunks().unit_rows()});
+    dhidden = head_gradient(ctx, slot.saved.hidden, slot.builder->targets(), loss);
     if (passing) {
       const std::span<UnitLoss> losses = std::span(passing->losses).subspan(
           static_cast<size_t>(slot.pass * units_per_pass() * chunks().own()), ctx.parts.size());

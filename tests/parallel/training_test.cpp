@@ -189,6 +189,28 @@ TEST_CASE("experts' rows that there is no room for stop all ranks together", "[t
   CHECK_THROWS_WITH(train(hf, config, {7, 0, 1, 1, "1f1b", 1, 1, 7}, 0, 3), Catch::Contains("has 6 experts"));
 }
 
+// The residual stream in shares of rows: by chunks, and by units of a pass; recomputed and put off.
+TEST_CASE("sequence parallel has the digests of one rank", "[train][sp]") {
+  for (const char* compute : {"bf16", "f32"})
+    for (const Json& hf : {divisible(test::tiny_llama(4)), divisible(test::tiny_gpt2(4))}) {
+      TrainConfig config = test::tiny_config(compute);
+      config.unit.seq_len = 48;
+      for (const int64_t chunks : {1, 4}) {
+        config.unit.chunks = chunks;
+        config.parallel.units_per_pass = chunks == 1 ? 4 : 1;
+        config.parallel.recompute = "norms";
+        const Trace reference = train(hf, config, {}, 0, 3);
+        for (const char* recompute : {"none", "pointwise", "block"}) {
+          config.parallel.recompute = recompute;
+          for (const Layout& layout : {Layout{4, 0, 4}, Layout{4, 0, 2}, Layout{4, 0, 2, 2, "zero_bubble"}}) {
+            INFO(compute << " " << hf["architectures"].dump() << ", chunks " << chunks << ", " << recompute << ", " << layout.text());
+            CHECK(train(hf, config, layout, 0, 3) == reference);
+          }
+        }
+      }
+    }
+}
+
 TEST_CASE("what expert-parallel ranks send one another", "[train][ep]") {
   Json hf = test::tiny_mixtral(1);  // every token goes to every expert
   hf["num_experts_per_tok"] = 6;

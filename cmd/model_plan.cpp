@@ -207,7 +207,7 @@ void add_model_plan(CLI::App& app, Common& common) {
   examples(app, {"llmctl model plan train.json",
                  "llmctl model plan config.json --gpus 64 --device-memory 80GiB",
                  "llmctl model plan config.json --gpus 64 --type h200 --unit.seq_len 8192 --batch.units 512",
-                 "llmctl model plan config.json --gpus 64 --tp 8 --zero 3 --unit.seq_len 8192 --json"});
+                 "llmctl model plan config.json --gpus 64 --tp 8 --zero 1 --unit.seq_len 8192 --json"});
   on_run(app, common, [o, &common] { return plan(*o, common); });
 }
 

@@ -61,18 +61,23 @@ void resolve(TrainOptions& o) {
   check_same_bits(recorded, o.config, o.run);
 }
 
-// Of the first of so many ranks.
+// Of the rank that needs most: those of a pipeline differ.
 int print_plan(const TrainingJob& job, int ranks, const Runtime& runtime, const Common& common) {
   const TrainConfig& config = job.inputs.config;
-  const std::vector<MemoryLine> plan = plan_here(config, job.inputs.spec, runtime.exec, sharding_of(config, 0, ranks));
+  std::vector<MemoryLine> plan;
+  int rank = 0;
+  for (int r = 0; r < ranks; r += std::max(1, ranks / static_cast<int>(config.parallel.pp))) {
+    std::vector<MemoryLine> p = plan_here(config, job.inputs.spec, runtime.exec, sharding_of(config, r, ranks));
+    if (total_bytes(p) > total_bytes(plan)) plan = std::move(p), rank = r;
+  }
   Json lines = Json::array();
-  std::string text;
+  std::string text = config.parallel.pp > 1 ? fmt::format("rank {}\n", rank) : "";
   for (const MemoryLine& line : plan) {
     lines.push_back({{"what", line.what}, {"bytes", line.bytes}});
     text += fmt::format("{:<32} {}\n", line.what, human_bytes(line.bytes));
   }
   const int64_t total = total_bytes(plan);
-  print_result(common, {{"memory", lines}, {"bytes", total}}, text + fmt::format("{:<32} {}", "total", human_bytes(total)));
+  print_result(common, {{"memory", lines}, {"bytes", total}, {"rank", rank}}, text + fmt::format("{:<32} {}", "total", human_bytes(total)));
   return 0;
 }
 
@@ -121,6 +126,7 @@ TrainOutcome train_rank(Comm& comm, const LaunchEnv& env, const TrainOptions& o,
     const RunInputs& in = job->inputs;
     out.planned = total_bytes(plan_here(in.config, in.spec, runtime->exec, sharding_of(in.config, comm.rank(), comm.size())));
   });
+  out.planned = all_reduce_one(comm, out.planned, CommOp::max, "memory");  // those of a pipeline differ
   RunInputs& in = job->inputs;
   require_same(comm, "the data", in.provenance["inputs"].dump());
   in.resume = o.resume;

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/base/memory.h"
+#include "core/train/layout.h"
 #include "core/nn/slices.h"
 #include "core/train/pipeline.h"
 
@@ -130,12 +131,16 @@ struct Activations {
   int64_t optimizer_block = 0, optimizer = 0;  // scratch of one more block, and of what there is once
 };
 
+// The backward pass comes in two.
+bool halves(const Layout& l) { return l.pp > 1 && l.schedule == "zero_bubble"; }
+
 // Context-parallel ranks compute with a piece of each row.
 TrainConfig rank_config(const TrainConfig& config, const Layout& l) {
   TrainConfig r = config;
   r.unit.seq_len = ceil_div(config.unit.seq_len, l.cp);
   r.unit.chunks = std::max<int64_t>(1, config.unit.chunks / l.cp);
   if (!l.recompute.empty()) r.parallel.recompute = l.recompute;
+  if (halves(l)) r.parallel.recompute = "none";  // core/train/trainer.cpp
   return r;
 }
 
@@ -194,7 +199,7 @@ LayoutPlan plan_rank(const TrainConfig& config, const ModelSpec& spec, const Lay
   if (shared && l.zero < 3 && s.largest > 0) p.lines.push_back({"a matrix on its way", s.largest});
   if (shared && l.zero >= 2) p.lines.push_back({"a block's gradients", s.block_gradients});
   // Passes hold the gradients of all products' outputs until the weights' halves have run.
-  if (l.pp > 1 && l.schedule == "zero_bubble")
+  if (halves(l))
     p.lines.push_back({"weight halves put off", alive * tokens * size_of(spec.compute) * output_columns(c) / l.tp});
   // What passes between slices and the rows that are kept, at both ends (core/nn/slice_exchange.cpp).
   if (l.tp * l.pp * l.ep > 1) p.lines.push_back({"slices on their way", kSliceRound * 8 * 2});
@@ -207,16 +212,6 @@ LayoutPlan plan_rank(const TrainConfig& config, const ModelSpec& spec, const Lay
     p.lines.push_back({"expert-parallel exchange", 2 * size_of(spec.compute) * tokens * c.moe.per_token * c.hidden});
   p.bytes = total_bytes(p.lines);
   return p;
-}
-
-std::string cannot_shard(const char* what, int64_t width, int leaves, int64_t tp) {
-  if (leaves % tp != 0)
-    return std::string("tp ") + std::to_string(tp) + " does not divide the " + std::to_string(leaves) + " leaves of " +
-           what + ": set llmctl.leaves";
-  if (width % (32 * leaves) != 0)
-    return std::string(what) + " " + std::to_string(width) + " is not a multiple of 32 x " + std::to_string(leaves) +
-           " leaves";
-  return "";
 }
 
 // The first rank holds the most units, the last the head; those between hold the same.
@@ -272,31 +267,22 @@ int64_t chunks_in_flight(const Layout& l, int64_t rank, int64_t units) {
 
 std::string why_not(const ModelSpec& spec, const TrainConfig& config, const Layout& l) {
   const DecoderConfig& c = spec.config;
-  auto text = [](auto... parts) { return (std::string() + ... + parts); };
-  auto str = [](int64_t n) { return std::to_string(n); };
   if (l.tp < 1 || l.pp < 1 || l.dp < 1 || l.cp < 1 || l.ep < 1 || (l.tp & (l.tp - 1)) != 0)
     return "tp must be a power of two, pp, dp, cp and ep 1 or more";
-  if (l.pp * l.chunks > c.layers) return text(str(l.pp * l.chunks), " stages for ", str(c.layers), " layers");
   if (l.pp > 1) try {
       make_schedule(l.schedule, 2, static_cast<int>(l.chunks), 1);
     } catch (const Error& e) {
       return e.what();
     }
-  if (l.replicas() > config.batch.units)
-    return text(str(l.replicas()), l.ep > 1 ? " data- and expert-parallel ranks for " : " data-parallel ranks for ",
-                str(config.batch.units), " units: raise batch.units");
-  if (config.unit.seq_len % l.cp != 0) return text("cp ", str(l.cp), " does not divide rows of ", str(config.unit.seq_len), " tokens");
-  if (config.unit.chunks % l.cp != 0)
-    return text("cp ", str(l.cp), " does not divide unit.chunks ", str(config.unit.chunks), ": set it to ", str(l.cp), " or a multiple");
-  if (l.ep > 1 && (c.moe.experts == 0 || c.moe.experts % l.ep != 0))
-    return text("ep ", str(l.ep), " does not divide ", str(c.moe.experts), " experts");
-  if (l.tp == 1) return "";
-  if (c.heads % l.tp != 0) return text(str(c.heads), " heads do not divide by tp ", str(l.tp));
-  std::string why = cannot_shard("the attention width", c.attention_width(), c.leaves_attention, l.tp);
-  if (why.empty() && c.moe.layers_of(c.layers) < c.layers) why = cannot_shard("the MLP width", c.intermediate, c.leaves_mlp, l.tp);
-  if (why.empty() && c.moe.experts > 0) why = cannot_shard("an expert's width", c.moe.width, c.moe.leaves, l.tp);
-  if (why.empty()) why = cannot_shard("the padded vocabulary", c.padded_vocab(), c.leaves_vocab, l.tp);
-  return why;
+  Sharding s{.ranks = static_cast<int>(l.devices()), .stage = l.zero};
+  s.axes = {.pp = static_cast<int>(l.pp), .cp = static_cast<int>(l.cp), .tp = static_cast<int>(l.tp), .ep = static_cast<int>(l.ep)};
+  s.virtual_stages = static_cast<int>(l.chunks);
+  try {
+    check_layout(config, c, s, {});
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
 }
 
 LayoutPlan plan_layout(const TrainConfig& config, const ModelSpec& spec, const Layout& layout, const kn::Exec& exec) {
@@ -333,7 +319,7 @@ std::vector<std::pair<std::string, int64_t>> schedules(const Layout& wanted, int
 // With tp, cp, ep and recompute decided: each way to give pp, dp, zero and the schedule.
 void add_layouts(const TrainConfig& config, const ModelSpec& spec, const Table& table, int64_t devices, const Layout& wanted,
                  Layout l, const kn::Exec& exec, std::vector<LayoutPlan>& plans) {
-  std::map<bool, Activations> dry;  // the same for every pp, dp and schedule
+  std::map<std::pair<bool, bool>, Activations> dry;  // the same for every pp, dp and most schedules
 
   const int64_t inner = l.tp * l.cp * l.ep;
   for (l.pp = 1; inner * l.pp <= devices; ++l.pp) {
@@ -349,8 +335,9 @@ void add_layouts(const TrainConfig& config, const ModelSpec& spec, const Table& 
         l.schedule = schedule;
         l.chunks = chunks;
         if (!why_not(spec, config, l).empty()) continue;
-        if (!dry.contains(packs(l))) dry[packs(l)] = dry_run(config, spec, l, exec);
-        plans.push_back(worst_rank(config, spec, table, l, dry[packs(l)]));
+        const std::pair kind{packs(l), halves(l)};
+        if (!dry.contains(kind)) dry[kind] = dry_run(config, spec, l, exec);
+        plans.push_back(worst_rank(config, spec, table, l, dry[kind]));
       }
     }
   }

@@ -58,8 +58,6 @@ Parameters::Parameters(Table table, DType compute, Purpose purpose, kn::Device d
     : compute_(compute), purpose_(purpose), training_(training), arena_("weights", device) {
   const Sharding& s = training_.sharding;
   check(!s.shared() || training_.grad == GradKind::fixed, Code::bug, "[parameters] only fixed-point gradients add up over ranks");
-  check(!s.cut() || s.stage < 2, Code::unsupported, "[train] parallel.zero ", s.stage,
-        " with tp, pp or ep is not written yet: want 0 or 1");
   const Slicing slicing(table, s);
   stages_ = slicing.stages();
   const auto borders = cut_rows(table, s, training_.update == Update::muon);

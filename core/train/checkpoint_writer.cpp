@@ -70,7 +70,7 @@ void CheckpointWriter::wait() {
 }
 
 std::optional<SaveTimes> CheckpointWriter::done() {
-  if (!times_ || !ended_) return std::nullopt;
+  if (!times_ || !ended_ || failed_) return std::nullopt;
   SaveTimes times = *times_;
   times.blocked = blocked();
   times_.reset();

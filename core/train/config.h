@@ -106,7 +106,7 @@ struct ParallelConfig {
         .range(0, 1 << 20);
     v("zero", zero, "what data-parallel ranks share out: 0 nothing, 1 optimiser states, 2 and gradients, 3 and weights")
         .range(0, 3);
-    v("recompute", recompute, "computed again in the backward pass: outputs of norms; pointwise: and of activations; whole blocks")
+    v("recompute", recompute, "computed again in the backward pass: outputs of norms; pointwise: and of activations; whole blocks (zero_bubble: none)")
         .choices({"none", "norms", "pointwise", "block"});
     v("tp", tp, "ranks that share out each layer's matrices (tensor parallel)").range(1, 1 << 10);
     v("pp", pp, "ranks that share out the layers (pipeline parallel)").range(1, 1 << 10);

@@ -19,11 +19,9 @@ void check_experts(const TrainConfig& config) {
 
 // NUMERICS rule 3: tensor-parallel ranks hold whole leaves, all of them full.
 void check_leaves(const char* what, int64_t width, int leaves, int tp) {
-  int least = tp;  // leaves that would do: a power of two
-  while (leaves > least) least *= 2;
-  check(leaves % tp == 0 && width % (32 * leaves) == 0, Code::input, "[train] parallel.tp ", tp, " does not divide ", what, " ", width, " in ",
-        leaves, " leaves: tp must divide the leaves and 32 times these the width; llmctl.leaves ", least,
-        width % (32 * least) == 0 ? " would do" : " would, but not with this width");
+  check(leaves % tp == 0 && width % (32 * leaves) == 0, Code::input, "[train] parallel.tp ", tp, " does not divide ", what, " ", width,
+        " in ", leaves, " leaves: tp must divide the leaves, and 32 times these the width; ",
+        width % (32 * tp) == 0 ? "llmctl.leaves " + std::to_string(tp) + " would do" : "no number of leaves would do for this tp");
 }
 
 void check_axes(const DecoderConfig& c, const Sharding& s) {
@@ -32,6 +30,7 @@ void check_axes(const DecoderConfig& c, const Sharding& s) {
   check(s.size(Axis::pp) == 1 || stages <= c.layers, Code::input, "[train] parallel.pp ", s.size(Axis::pp),
         s.virtual_stages > 1 ? " with virtual_stages " + std::to_string(s.virtual_stages) : "", ": more stages than the ", c.layers, " layers");
   if (tp == 1) return;
+  check((tp & (tp - 1)) == 0, Code::input, "[train] parallel.tp ", tp, ": want a power of two, as the leaves are");
   check(!c.head_norms || c.head_dim % tp == 0, Code::input, "[train] parallel.tp ", tp, " does not divide the norms' head_dim ", c.head_dim);
   check(c.heads % tp == 0 && c.kv_heads % tp == 0, Code::input, "[train] parallel.tp ", tp, " does not divide ", c.heads, " heads and ",
         c.kv_heads, " key-value heads");
@@ -56,7 +55,7 @@ void check_chunks(const UnitConfig& unit, int cp, int64_t part_units) {
 // Units are dealt whole, and to ranks that share out experts as many each.
 void check_units(const TrainConfig& config, const Sharding& s, int64_t part_units) {
   const int64_t units = config.batch.units, replicas = s.replicas();
-  check(replicas <= units / part_units, Code::input, "[train] ", replicas, " ranks for the ", units,
+  check(replicas <= units / part_units, Code::input, "[train] ", replicas, " data-parallel ranks for the ", units,
         " units of a step (batch.units)", part_units > 1 ? " in parts of moe.units_per_part" : "",
         ": a rank computes whole ones, at least one");
   const int64_t together = part_units * s.size(Axis::ep);
@@ -71,6 +70,8 @@ void check_layout(const TrainConfig& config, const DecoderConfig& model, const S
   const int64_t part_units = experts ? config.moe.units_per_part : 1;
   check_axes(model, s);
   check_units(config, s, part_units);
+  check(!s.cut() || s.stage < 2, Code::unsupported, "[train] parallel.zero ", s.stage,
+        " with tp, pp or ep is not written yet: want 0 or 1");
   check(!s.shared() || device.kind == kn::DeviceKind::cpu, Code::unsupported,
         "[train] ranks on GPUs want NCCL, which is not there yet: --device cpu, or one rank");
   check_chunks(config.unit, s.size(Axis::cp), part_units);

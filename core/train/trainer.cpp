@@ -26,6 +26,8 @@ ChunkLayout Trainer::chunks() const {
 
 Recompute Trainer::recompute() const {
   const std::string& r = config_.parallel.recompute;
+  // What the gradients of weights are of is kept until the schedule wants them: to compute it again saves nothing.
+  if (sharding_.size(Axis::pp) > 1 && config_.parallel.schedule == "zero_bubble") return Recompute::none;
   return r == "block"       ? Recompute::block
          : r == "pointwise" ? Recompute::pointwise
          : r == "norms"     ? Recompute::norms

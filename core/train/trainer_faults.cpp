@@ -47,7 +47,7 @@ std::vector<Evidence> Trainer::evidence() const {
   for (size_t i = 0; i < own_losses_.size(); ++i) {
     const double loss = own_losses_[i].loss;  // one NaN is as good as another
     const Digest d = std::isnan(loss) ? Digest{} : digest_of(&loss, sizeof loss);
-    found.push_back({fmt::format("the loss of unit {}", own_units().begin + static_cast<int64_t>(i)), d});
+    found.push_back({fmt::format("the loss of unit {}", own_units().begin + static_cast<int64_t>(i) / chunks().own()), d});
   }
   const std::vector<int32_t> raised = fetched<int32_t>(exec_, model_->parameters().overflows());
   const bool sums = sharding_.gradients() || reduced_;

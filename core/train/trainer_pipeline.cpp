@@ -56,9 +56,9 @@ int64_t Trainer::slot_bytes(bool batch) const {
 
 // As many slots as the schedule keeps passes alive at this rank, each with room for any of its stages.
 void Trainer::plan_pipeline(const kn::Exec& dry) {
-  const int passes_most = passes(most_units()), rank = sharding_.at(Axis::pp);
+  const int count = passes(own_units().count), rank = sharding_.at(Axis::pp);  // fewer may keep more alive
   const Stages& stages = model_->decoder().stages();
-  const PipeSchedule order = schedule(passes_most);
+  const PipeSchedule order = schedule(count);
   const PipeTimes times = simulate(order);
   const bool in_two = config_.parallel.schedule == "zero_bubble";
   returning_.resize(static_cast<size_t>(std::max(1, outstanding_needed(order)) + 1));
@@ -163,6 +163,14 @@ void Trainer::backward_weights(Slot& slot, const kn::Exec& exec) {
 
 void Trainer::compute_in_pipeline(const BatchSource& source, int64_t step, RowRange units, StepResult& result,
                                   std::vector<UnitLoss>& losses) {
+  // What is wrong with the data all ranks say together: in the schedule one would leave the others waiting.
+  all(CommLabel("units", step), [&] {
+    StepResult seen;
+    for (int64_t u = units.begin; u < units.begin + units.count; ++u) {
+      slots_.front()->builder->clear();
+      add_unit(source, step, u, *slots_.front()->builder, seen);
+    }
+  });
   losses.resize(static_cast<size_t>(units.count * chunks().own()));
   const int stages = model_->decoder().stages().count(), count = passes(units.count);
   const Passing passing{sharding_.along(Axis::pp), stages, step, units, losses};

@@ -367,7 +367,7 @@ TEST_CASE("a missing file of a sharded checkpoint is named, and so is one of ano
 TEST_CASE("what one rank cannot do, all refuse", "[train]") {
   const Json hf = wide(test::tiny_llama(4));
   TrainConfig config = test::tiny_config();
-  CHECK_THROWS_WITH(train(hf, config, {9, 1}, 0, 1), Catch::Contains("9 ranks for the 8 units"));
+  CHECK_THROWS_WITH(train(hf, config, {9, 1}, 0, 1), Catch::Contains("9 data-parallel ranks for the 8 units"));
   config.optimizer.learning_rate = 1e10;  // diverges
   CHECK_THROWS_WITH(train(hf, config, {3, 1}, 0, 10), Catch::Contains("not finite"));
   config = test::tiny_config("f32");

@@ -7,7 +7,6 @@ namespace llmctl {
 
 namespace {
 
-std::span<std::byte> bytes_of_view(const View& v) { return {v.as<std::byte>(), static_cast<size_t>(v.bytes())}; }
 
 // Borders in rows as borders in bytes.
 std::vector<int64_t> in_bytes(std::vector<int64_t> rows, const View& like) {
@@ -25,7 +24,7 @@ void bring_together(Ctx& ctx, const ChunkedBatch& chunks, const View& qkv, int64
   std::vector<int64_t> borders;
   for (int r = 0; r <= chunks.layout.ranks; ++r) borders.push_back(r * rows);
   if (!ctx.exec.plan)
-    ctx.context.comm->all_gather(bytes_of_view(mine), bytes_of_view(all), in_bytes(borders, all), "keys and values");
+    ctx.context.comm->all_gather(memory_of(mine), memory_of(all), in_bytes(borders, all), "keys and values");
   ctx.run(kn::CopyHeads{.x = all, .from = chunks.order, .first = 0, .y = y});
 }
 
@@ -60,7 +59,7 @@ void attend_backward(Ctx& ctx, const ChunkedBatch& chunks, kn::AttnBwd op) {
   if (alone) return;
   const View taken = ctx.arena.take(DType::f32, {chunks.recv.back(), n, d});
   if (!ctx.exec.plan)
-    ctx.context.comm->all_to_all(bytes_of_view(roots), in_bytes(chunks.send, roots), bytes_of_view(taken),
+    ctx.context.comm->all_to_all(memory_of(roots), in_bytes(chunks.send, roots), memory_of(taken),
                             in_bytes(chunks.recv, taken), "gradients of keys and values");
   ctx.run(kn::JoinTerms{.terms = taken, .from = chunks.roots_of, .y = op.dqkv, .first = op.heads});
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "core/base/mesh.h"
@@ -16,6 +17,9 @@ namespace llmctl {
 inline View elements_of(const View& v, const RowRange& r) {
   return v ? reshaped(rows_of(reshaped(v, {v.size(), 1}), r.begin, r.count), {r.count}) : View{};
 }
+
+// What ranks send of a view.
+inline std::span<std::byte> memory_of(const View& v) { return {v.as<std::byte>(), static_cast<size_t>(v.bytes())}; }
 
 class BundleStore;
 struct ChunkedBatch;

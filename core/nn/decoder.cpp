@@ -169,12 +169,12 @@ void Decoder::forward(Ctx& ctx, const TokenBatch& batch, const View& hidden) con
     if (first)
       embed(ctx, batch, x);
     else if (!ctx.exec.plan)
-      pipe.comm->recv({x.as<std::byte>(), static_cast<size_t>(x.bytes())}, (s - 1) % pipe.size, s - 1, "activations");
+      pipe.comm->recv(memory_of(x), (s - 1) % pipe.size, s - 1, "activations");
     forward_layers(ctx, batch, stages_.layers_of(s), x, y);
     if (last)
       final_norm_.forward(ctx, x, hidden, {});
     else if (!ctx.exec.plan)
-      pipe.comm->send({x.as<std::byte>(), static_cast<size_t>(x.bytes())}, (s + 1) % pipe.size, s, "activations");
+      pipe.comm->send(memory_of(x), (s + 1) % pipe.size, s, "activations");
   }
 }
 

@@ -10,7 +10,6 @@
 namespace llmctl {
 namespace {
 
-std::span<std::byte> bytes_in(const View& v) { return {v.as<std::byte>(), static_cast<size_t>(v.bytes())}; }
 
 // Runs are read by the host.
 void on_cpu(const Ctx& ctx) {
@@ -78,7 +77,7 @@ void ExpertShare::agree(const Ctx& ctx, const MlpSaved& saved) const {
   for (int64_t i = 0; i < saved.index.size(); ++i) ++mine[i / per_token * parts / tokens * experts + index[i]];
   std::vector<int64_t> borders;
   for (int r = 0; r <= ranks; ++r) borders.push_back(r * row * 4);
-  ctx.experts.comm->all_gather({reinterpret_cast<std::byte*>(mine), static_cast<size_t>(row) * 4}, bytes_in(saved.counts),
+  ctx.experts.comm->all_gather({reinterpret_cast<std::byte*>(mine), static_cast<size_t>(row) * 4}, memory_of(saved.counts),
                                borders, "counts of experts' rows");
   int64_t most = 0;
   for (int to = 0; to < ranks; ++to) {
@@ -109,7 +108,7 @@ void ExpertShare::to_holders(const Ctx& ctx, const View& rows, const View& place
   if (ranks == 1 || ctx.exec.plan) return;
   const int64_t row_bytes = rows.cols() * size_of(rows.dtype);
   const std::vector<int64_t> from = sent(saved, row_bytes), to = received(saved, row_bytes);
-  ctx.experts.comm->all_to_all(bytes_in(rows).first(static_cast<size_t>(from.back())), from, bytes_in(place), to, "experts' rows");
+  ctx.experts.comm->all_to_all(memory_of(rows).first(static_cast<size_t>(from.back())), from, memory_of(place), to, "experts' rows");
 }
 
 void ExpertShare::to_tokens(const Ctx& ctx, const View& place, const View& rows, const MlpSaved& saved) const {
@@ -117,7 +116,7 @@ void ExpertShare::to_tokens(const Ctx& ctx, const View& place, const View& rows,
   const int64_t row_bytes = rows.cols() * size_of(rows.dtype);
   const std::vector<int64_t> from = received(saved, row_bytes), to = sent(saved, row_bytes);
   if (to.back() < rows.bytes()) ctx.run(kn::Clear{.x = rows});  // there was no room
-  ctx.experts.comm->all_to_all(bytes_in(place), from, bytes_in(rows).first(static_cast<size_t>(to.back())), to, "experts' rows");
+  ctx.experts.comm->all_to_all(memory_of(place), from, memory_of(rows).first(static_cast<size_t>(to.back())), to, "experts' rows");
 }
 
 void ExpertShare::each_run(const Ctx& ctx, const MlpSaved& saved, const Body& body) const {

@@ -37,7 +37,7 @@ void Head::cross_entropy(Ctx& ctx, const View& z, const View& targets, const Vie
     std::vector<int64_t> borders;
     for (int64_t r = 0; r <= group.size; ++r) borders.push_back(r * bytes);
     group.comm->all_gather({mine.as<std::byte>(), static_cast<size_t>(bytes)},
-                           {parts.as<std::byte>(), static_cast<size_t>(parts.bytes())}, borders, "cross-entropy");
+                           memory_of(parts), borders, "cross-entropy");
   }
   ctx.run(kn::CrossEntropyJoin{.parts = parts, .used = used, .columns = padded_vocab, .targets = targets, .loss = loss, .lse = lse});
 }

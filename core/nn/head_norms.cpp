@@ -6,7 +6,6 @@
 namespace llmctl {
 namespace {
 
-std::span<std::byte> bytes_in(const View& v) { return {v.as<std::byte>(), static_cast<size_t>(v.bytes())}; }
 
 // Where heads stand: query heads of all ranks, then key heads of all.
 struct Heads {
@@ -41,7 +40,7 @@ View share_of_columns(Ctx& ctx, const Heads& heads, const View& x) {
   each_head([&](int64_t at, int64_t rank, int64_t token, int64_t h) {
     std::memcpy(send.as<std::byte>() + at, x.as<std::byte>() + ((token * x.dim[1] + h) * group.size + rank) * bytes, static_cast<size_t>(bytes));
   });
-  group.comm->all_to_all(bytes_in(send), borders, bytes_in(came), borders, "heads' columns");
+  group.comm->all_to_all(memory_of(send), borders, memory_of(came), borders, "heads' columns");
   each_head([&](int64_t at, int64_t rank, int64_t token, int64_t h) {
     std::memcpy(all.as<std::byte>() + (token * all.dim[1] + heads.among_all(rank, h)) * bytes, came.as<std::byte>() + at, static_cast<size_t>(bytes));
   });
@@ -56,7 +55,7 @@ View of_all_heads(Ctx& ctx, const Heads& heads, const View& rstd) {
   ArenaFrame frame(ctx.arena);
   const View came = ctx.arena.take(DType::f32, {group.size, t, normed});
   if (ctx.exec.plan) return all;
-  group.comm->all_gather(bytes_in(rstd), bytes_in(came), even_borders(group.size, rstd.bytes()), "heads' scales");
+  group.comm->all_gather(memory_of(rstd), memory_of(came), even_borders(group.size, rstd.bytes()), "heads' scales");
   kn::parallel_for(ctx.exec, group.size * t, [&](int64_t i) {
     for (int64_t h = 0; h < normed; ++h)
       all.as<float>()[i % t * group.size * normed + heads.among_all(i / t, h)] = came.as<float>()[i * normed + h];

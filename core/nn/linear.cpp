@@ -43,7 +43,6 @@ std::vector<int64_t> row_borders(int64_t m, int64_t n, int64_t size, int ranks) 
   return borders;
 }
 
-std::span<std::byte> bytes_in(const View& v) { return {v.as<std::byte>(), static_cast<size_t>(v.bytes())}; }
 
 }  // namespace
 
@@ -52,7 +51,7 @@ View all_rows(Ctx& ctx, const View& x, const char* what) {
   const RankGroup& group = ctx.tensor;
   const View all = ctx.lasting().take(x.dtype, {x.rows() * group.size, x.cols()});
   if (!ctx.exec.plan)
-    group.comm->all_gather(bytes_in(x), bytes_in(all), row_borders(all.rows(), x.cols(), size_of(x.dtype), group.size), what);
+    group.comm->all_gather(memory_of(x), memory_of(all), row_borders(all.rows(), x.cols(), size_of(x.dtype), group.size), what);
   return all;
 }
 
@@ -78,12 +77,12 @@ void meet_roots(Ctx& ctx, const WeightState& w, int64_t m, const std::function<v
   if (!ctx.exec.plan) {
     std::vector<int64_t> mine{0};
     for (int r = 0; r < group.size; ++r) mine.push_back(mine.back() + own.count * n * 4);
-    group.comm->all_to_all(bytes_in(root), row_borders(m, n, 4, group.size), bytes_in(roots), mine, w.spec.name);
+    group.comm->all_to_all(memory_of(root), row_borders(m, n, 4, group.size), memory_of(roots), mine, w.spec.name);
   }
   const auto here = [&](const View& v) { return shared || !v ? v : rows_of(v, own.begin, own.count); };
   if (own.count > 0) ctx.run(kn::TreeSum{.roots = roots, .bias = added, .residual = here(residual), .y = here(y)});
   if (!ctx.exec.plan && !shared)
-    group.comm->all_gather(bytes_in(here(y)), bytes_in(y), row_borders(m, n, size_of(y.dtype), group.size), w.spec.name);
+    group.comm->all_gather(memory_of(here(y)), memory_of(y), row_borders(m, n, size_of(y.dtype), group.size), w.spec.name);
 }
 
 void Linear::multiply(Ctx& ctx, const View& x, const View& panels, const kn::Leaves& leaves, bool cut, const View& added,

@@ -45,8 +45,8 @@ GatheredRows gather_embedding(Ctx& ctx, const WeightState& table, const View& id
   const auto me = static_cast<size_t>(ctx.tensor.rank);
   const View mine(g.rows.as<std::byte>() + borders[me], table.rows.dtype, {own.ids.size(), d});
   if (own.ids.size() > 0) ctx.run(kn::GatherRows{.x = table.rows, .index = own.ids, .y = mine});
-  ctx.tensor.comm->all_gather({mine.as<std::byte>(), static_cast<size_t>(mine.bytes())},
-                              {g.rows.as<std::byte>(), static_cast<size_t>(g.rows.bytes())}, borders, table.spec.name);
+  ctx.tensor.comm->all_gather(memory_of(mine),
+                              memory_of(g.rows), borders, table.spec.name);
   return g;
 }
 

@@ -25,12 +25,12 @@ struct Trainer::Passing {
   void send(int pass, const View& x, const View& stats, int from, bool back, std::vector<CommHandle>& sent) const {
     const int to = (back ? from - 1 : from + 1) % ranks.size;
     for (const View& v : {x, stats})
-      if (v) sent.push_back(ranks.comm->isend({v.as<std::byte>(), static_cast<size_t>(v.bytes())}, to,
+      if (v) sent.push_back(ranks.comm->isend(memory_of(v), to,
                                               tag(pass, from, back, v.data == stats.data), label(back)));
   }
   void receive(int pass, const View& x, const View& stats, int from, bool back) const {
     for (const View& v : {x, stats})
-      if (v) ranks.comm->recv({v.as<std::byte>(), static_cast<size_t>(v.bytes())}, from % ranks.size,
+      if (v) ranks.comm->recv(memory_of(v), from % ranks.size,
                               tag(pass, from, back, v.data == stats.data), label(back));
   }
   CommLabel label(bool back) const { return CommLabel(back ? "gradients of activations" : "activations", step); }

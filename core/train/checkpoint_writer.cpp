@@ -46,7 +46,7 @@ void CheckpointWriter::start(int64_t step, Save save) {
   const auto begin = Clock::now();
   wait();
   times_ = SaveTimes{.step = step};
-  ended_ = false;
+  ended_ = failed_ = false;
   blocked_ = 0;
   blocked_before_ = gate_.blocked();
   gate_.close();

@@ -137,8 +137,8 @@ TEST_CASE("experts: a rank of ep holds its share of them, and works for what tok
   CHECK(shared.lines[0].bytes < 1.1 * static_cast<double>(one.lines[0].bytes));
   const StepShape s = step_shape(config, spec, shared.layout);
   CHECK((s.experts == 8 && s.per_token == 2 && s.expert_width == 512 && s.expert_layers == 4 && s.dp == 8 && s.units == 1));
-  CHECK_THROWS_WITH(plan_layout(config, spec, {.ep = 3}, m.exec), Catch::Contains("ep 3 does not divide 8 experts"));
-  CHECK_THROWS_WITH(plan_layout(config, spec, {.cp = 3}, m.exec), Catch::Contains("cp 3 does not divide rows of 256"));
+  CHECK_THROWS_WITH(plan_layout(config, spec, {.ep = 3}, m.exec), Catch::Contains("parallel.ep 3: ranks that share out experts want as many units each"));
+  CHECK_THROWS_WITH(plan_layout(config, spec, {.cp = 3}, m.exec), Catch::Contains("parallel.cp 3 does not divide unit.chunks 1"));
   CHECK_THROWS_WITH(plan_layout(config, spec, {.cp = 2}, m.exec), Catch::Contains("cp 2 does not divide unit.chunks 1"));
 }
 
@@ -170,8 +170,8 @@ TEST_CASE("layouts that cannot run are refused with the reason") {
   const Host m;
   const ModelSpec spec = llama(256, 4, 4, 2, 704, 1000);
   CHECK_THROWS_WITH(plan_layout(config_of(1, 64, 8), spec, {2, 1, 1, 0}, m.exec), Catch::Contains("leaves"));
-  CHECK_THROWS_WITH(plan_layout(config_of(1, 64, 8), spec, {1, 5, 1, 0}, m.exec), Catch::Contains("5 stages"));
-  CHECK_THROWS_WITH(plan_layout(config_of(1, 64, 8), spec, {1, 1, 9, 0}, m.exec), Catch::Contains("raise batch.units"));
+  CHECK_THROWS_WITH(plan_layout(config_of(1, 64, 8), spec, {1, 5, 1, 0}, m.exec), Catch::Contains("parallel.pp 5: more stages than the 4 layers"));
+  CHECK_THROWS_WITH(plan_layout(config_of(1, 64, 8), spec, {1, 1, 9, 0}, m.exec), Catch::Contains("9 data-parallel ranks for the 8 units"));
   CHECK_THROWS_WITH(plan_layout(config_of(1, 64, 8), spec, {3, 1, 1, 0}, m.exec), Catch::Contains("power of two"));
 }
 

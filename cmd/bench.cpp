@@ -16,24 +16,27 @@
 #include "core/base/file.h"
 #include "core/base/signal.h"
 #include "core/train/run.h"
-#include "data/bpe_train.h"
-#include "data/corpus.h"
-#include "data/tokenizer.h"
+#include "data/samples/corpus.h"
+#include "data/tokenizer/bpe_train.h"
+#include "data/tokenizer/tokenizer.h"
 #include "kernels/basic.h"
 
 namespace llmctl {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 struct Suite {
   const char* name;
   void (*run)(Bench&);
 };
-constexpr Suite kSuites[] = {{"gemm", bench_gemm},         {"attention", bench_attention}, {"train", bench_train},
-                             {"prefill", bench_prefill},   {"decode", bench_decode},       {"tokenize", bench_tokenize},
-                             {"numerics", bench_numerics}, {"serve", bench_serve},         {"scaling", bench_scaling}};
+constexpr Suite kSuites[] = {
+    {"gemm", bench_gemm},         {"attention", bench_attention}, {"train", bench_train},
+    {"prefill", bench_prefill},   {"decode", bench_decode},       {"tokenize", bench_tokenize},
+    {"numerics", bench_numerics}, {"serve", bench_serve},         {"scaling", bench_scaling}};
 
 // Eight chains, so that loads and not the sum's latency set the pace.
 uint64_t read_all(const uint64_t* p, int64_t n) {
@@ -106,7 +109,8 @@ std::string sweep_columns(const BenchRow& r) {
 std::string text_of(const std::vector<BenchRow>& rows) {
   size_t width = 52;
   for (const BenchRow& r : rows) width = std::max(width, r.name.size());
-  std::string text = fmt::format("{:<{}} {:>12} {:>12} {:<12} {:>8}", "case", width, "value", "limit", "unit", "of limit");
+  std::string text =
+      fmt::format("{:<{}} {:>12} {:>12} {:<12} {:>8}", "case", width, "value", "limit", "unit", "of limit");
   if (std::any_of(rows.begin(), rows.end(), [](const BenchRow& r) { return r.predicted > 0; }))
     text += fmt::format(" {:>10} {:>8} {:>12} {:>12}", "predicted", "ratio", "planned", "peak");
   for (const BenchRow& r : rows)
@@ -117,7 +121,9 @@ std::string text_of(const std::vector<BenchRow>& rows) {
   return text;
 }
 
-Json number_or_null(double value) { return value > 0 ? Json(value) : Json(nullptr); }
+Json number_or_null(double value) {
+  return value > 0 ? Json(value) : Json(nullptr);
+}
 
 Json json_of(const BenchRow& r) {
   Json row = {{"case", r.name},
@@ -164,28 +170,33 @@ int bench(const std::vector<std::string>& suites, const BenchOptions& options, C
     common.log.warning(
         fmt::format("the machine is busy (load {:.1f}): figures and limits will be low and uneven", load));
   const bool sweeps = std::find(suites.begin(), suites.end(), "scaling") != suites.end();
-  check(sweeps || options.report.empty(), Code::usage, "[bench] --report is a page of the suite scaling: name it too");
+  check(sweeps || options.report.empty(), Code::usage,
+        "[bench] --report is a page of the suite scaling: name it too");
   std::unique_ptr<OutputFile> page;  // refused now, not after minutes
   if (!options.report.empty()) page = std::make_unique<OutputFile>(options.report, options.force);
   check(!sweeps || runtime.exec.device.kind == kn::DeviceKind::cpu, Code::unsupported,
         "[bench] scaling runs on the CPU only: its cost model is a CPU's");
   Bench b(runtime.exec, common.log, options);
   for (const std::string& name : suites) {
-    const auto* suite = std::find_if(std::begin(kSuites), std::end(kSuites), [&](const Suite& s) { return name == s.name; });
+    const auto* suite =
+        std::find_if(std::begin(kSuites), std::end(kSuites), [&](const Suite& s) { return name == s.name; });
     common.log.line("bench " + name);
     suite->run(b);
   }
   Json rows = Json::array();
   for (const BenchRow& r : b.rows()) rows.push_back(json_of(r));
   if (page) {
-    page->write(sweep_page(b.rows(), fmt::format("{} on {} threads, bf16 order {}", kn::name_of(runtime.exec.isa),
-                                                 runtime.pool->threads(), kn::name_of(options.order))));
+    page->write(
+        sweep_page(b.rows(), fmt::format("{} on {} threads, bf16 order {}", kn::name_of(runtime.exec.isa),
+                                         runtime.pool->threads(), kn::name_of(options.order))));
     page->commit();
   }
   print_result(common,
                {{"rows", rows},
                 {"bf16_order", kn::name_of(options.order)},
-                {"device", runtime.exec.device.kind == kn::DeviceKind::cpu ? "cpu" : kn::device_info(runtime.exec.device.index).name},
+                {"device", runtime.exec.device.kind == kn::DeviceKind::cpu
+                               ? "cpu"
+                               : kn::device_info(runtime.exec.device.index).name},
                 {"isa", kn::name_of(runtime.exec.isa)},
                 {"threads", runtime.pool->threads()},
                 {"quick", options.quick},
@@ -245,7 +256,8 @@ double Bench::median(const std::function<void()>& f) const {
   return median_of(std::move(seconds));
 }
 
-Filled::Filled(DType dtype, std::initializer_list<int64_t> dims, const kn::Exec& exec, const void* values, int64_t bytes)
+Filled::Filled(DType dtype, std::initializer_list<int64_t> dims, const kn::Exec& exec, const void* values,
+               int64_t bytes)
     : arena("bench", exec.device) {
   for (bool planned : {false, true}) {
     view = arena.take(dtype, dims);
@@ -271,7 +283,8 @@ Filled::Filled(DType dtype, std::initializer_list<int64_t> dims, const kn::Exec&
       std::memcpy(&bits, &v, 4);
       if (dtype == DType::f32) view.as<float>()[r * cols + c] = v;
       if (dtype == DType::bf16) view.as<uint16_t>()[r * cols + c] = static_cast<uint16_t>(bits >> 16);
-      if (dtype == DType::i8) view.as<int8_t>()[r * cols + c] = static_cast<int8_t>(std::min(8 * v, static_cast<float>(top)));
+      if (dtype == DType::i8)
+        view.as<int8_t>()[r * cols + c] = static_cast<int8_t>(std::min(8 * v, static_cast<float>(top)));
     }
   });
   arena.send(exec);
@@ -313,7 +326,8 @@ void add_bench(CLI::App& app, Common& common) {
   auto shapes = std::make_shared<std::vector<std::string>>();
   std::vector<std::string> names;
   for (const Suite& s : kSuites) names.emplace_back(s.name);
-  app.add_option("SUITE", *suites, "gemm, attention, train, prefill, decode, tokenize, numerics, serve, scaling")
+  app.add_option("SUITE", *suites,
+                 "gemm, attention, train, prefill, decode, tokenize, numerics, serve, scaling")
       ->required()
       ->check(CLI::IsMember(names));
   app.add_flag("--quick", options->quick, "small shapes, a few seconds a suite");
@@ -322,14 +336,13 @@ void add_bench(CLI::App& app, Common& common) {
   app.add_option("--dtype", options->dtypes, "only f32 or bf16 (gemm), bf16 (models), int8, int4")
       ->check(CLI::IsMember({"f32", "bf16", "int8", "int4"}));
   app.add_option("--bf16-order", options->order, "order of bf16 products: pair (default) or amx32")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, kn::Bf16Order>{{"pair", kn::Bf16Order::pair},
-                                                                               {"amx32", kn::Bf16Order::amx32}}));
+      ->transform(CLI::CheckedTransformer(std::map<std::string, kn::Bf16Order>{
+          {"pair", kn::Bf16Order::pair}, {"amx32", kn::Bf16Order::amx32}}));
   app.add_option("--model", options->model, "all but gemm, attention, tokenize: the shape")
       ->check(CLI::IsMember(kBenchModels));
   app.add_option("--batch", options->batch, "train, decode, numerics, serve, scaling: sequences at a time")
       ->check(CLI::Range(1, 1024));
-  app.add_option("--tokens", options->tokens, "models: tokens of each")
-      ->check(CLI::Range(2, 32768));
+  app.add_option("--tokens", options->tokens, "models: tokens of each")->check(CLI::Range(2, 32768));
   app.add_option("--axis", options->axes, "scaling: only params, context, threads or batch")
       ->check(CLI::IsMember(kBenchAxes));
   app.add_option("--report", options->report, "scaling: an HTML page with plots");

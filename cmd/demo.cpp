@@ -8,7 +8,7 @@
 #include "cmd/child.h"
 #include "cmd/commands.h"
 #include "core/train/report.h"
-#include "data/corpus.h"
+#include "data/samples/corpus.h"
 
 namespace llmctl {
 namespace {

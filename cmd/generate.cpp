@@ -8,7 +8,7 @@
 
 #include "cmd/commands.h"
 #include "core/engine/load.h"
-#include "data/chat.h"
+#include "data/tokenizer/chat.h"
 
 namespace llmctl {
 namespace {
@@ -31,7 +31,9 @@ size_t stop_at(const std::string& text, const std::vector<std::string>& stops) {
   return first;
 }
 
-const char* name_of(Finish f) { return f == Finish::length ? "length" : f == Finish::cancelled ? "cancelled" : "stop"; }
+const char* name_of(Finish f) {
+  return f == Finish::length ? "length" : f == Finish::cancelled ? "cancelled" : "stop";
+}
 
 struct Spoken {
   std::string text;
@@ -67,8 +69,8 @@ Spoken speak(GenerationEngine& engine, const Tokenizer& tokenizer, std::vector<i
 }
 
 void check_fits(const Tokenizer& tokenizer, const GenerationEngine& engine, const std::string& folder) {
-  check(tokenizer.vocab_size() <= engine.vocab_size(), Code::input, "[generate] ", folder, ": its tokenizer has ",
-        tokenizer.vocab_size(), " ids but its model only ", engine.vocab_size(),
+  check(tokenizer.vocab_size() <= engine.vocab_size(), Code::input, "[generate] ", folder,
+        ": its tokenizer has ", tokenizer.vocab_size(), " ids but its model only ", engine.vocab_size(),
         ": use the tokenizer it was trained with");
 }
 
@@ -83,7 +85,8 @@ int generate(GenerateOptions& o, Common& common) {
   std::vector<int32_t> prompt = tokenizer.encode(o.prompt, {.add_special = o.special});
   if (prompt.empty()) {  // nothing to condition on: the token that starts a text
     const auto first = tokenizer.bos() ? tokenizer.bos() : tokenizer.eos();
-    check(first.has_value(), Code::input, "[generate] the prompt is empty and the tokenizer has neither bos nor eos");
+    check(first.has_value(), Code::input,
+          "[generate] the prompt is empty and the tokenizer has neither bos nor eos");
     prompt.push_back(*first);
   }
   const bool live = !common.json;
@@ -144,10 +147,13 @@ void add_sampling(CLI::App& app, Common& common, GenerateOptions& o) {
   app.add_option("MODEL", o.model, "model folder")->required();
   app.add_option("--max-tokens", o.sampling.max_tokens, "tokens to generate at most")->check(at_least(0));
   app.add_option("--temperature", o.sampling.temperature, "0 is greedy")->check(CLI::Range(0.0, 100.0));
-  app.add_option("--top-p", o.sampling.top_p, "nucleus: keep this much probability")->check(CLI::Range(0.0, 1.0));
+  app.add_option("--top-p", o.sampling.top_p, "nucleus: keep this much probability")
+      ->check(CLI::Range(0.0, 1.0));
   app.add_option("--top-k", o.sampling.top_k, "keep so many tokens, 0 for all")->check(at_least(0));
-  app.add_option("--min-p", o.sampling.min_p, "keep tokens of this share of the likeliest")->check(CLI::Range(0.0, 1.0));
-  app.add_option("--repetition-penalty", o.sampling.repetition_penalty, "1 is none")->check(CLI::Range(0.01, 100.0));
+  app.add_option("--min-p", o.sampling.min_p, "keep tokens of this share of the likeliest")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--repetition-penalty", o.sampling.repetition_penalty, "1 is none")
+      ->check(CLI::Range(0.01, 100.0));
   app.add_option("--stop", o.stop, "text that ends the answer (repeatable)");
   app.add_option("--context", o.engine.context, "longest sequence, 0 for the model's")->check(at_least(0));
 }
@@ -174,7 +180,8 @@ void add_chat(CLI::App& app, Common& common) {
   o->engine.max_batch = 1;
   add_sampling(app, common, *o);
   app.add_option("--system", o->system, "system message");
-  examples(app, {"llmctl chat demo/model", "echo 'What is 12 x 7?' | llmctl chat demo/model --temperature 0 --json"});
+  examples(app, {"llmctl chat demo/model",
+                 "echo 'What is 12 x 7?' | llmctl chat demo/model --temperature 0 --json"});
   on_run(app, common, [o, &common] { return chat(*o, common); });
 }
 

@@ -6,7 +6,7 @@
 
 #include "cmd/commands.h"
 #include "core/base/digest.h"
-#include "data/utf8.h"
+#include "data/text/utf8.h"
 #include "safety/moderation.h"
 #include "safety/trainer.h"
 

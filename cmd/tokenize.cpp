@@ -7,9 +7,9 @@
 
 #include "cmd/build_id.h"
 #include "cmd/commands.h"
-#include "data/bpe_train.h"
-#include "data/pack.h"
-#include "data/tokenizer.h"
+#include "data/packed/pack.h"
+#include "data/tokenizer/bpe_train.h"
+#include "data/tokenizer/tokenizer.h"
 
 namespace llmctl {
 namespace {

@@ -2,7 +2,7 @@
 #include "cmd/training.h"
 
 #include "cmd/build_id.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 namespace llmctl {
 
@@ -14,11 +14,13 @@ ModelSpec training_spec(const TrainConfig& config) {
     hf = read_json(fs::path(config.init) / "config.json");
     who = "[train] " + config.init;
   }
-  check(!hf.empty(), Code::input, "[train] the config has no model: give the fields of a config.json, or init");
+  check(!hf.empty(), Code::input,
+        "[train] the config has no model: give the fields of a config.json, or init");
   if (!hf["llmctl"].is_object()) hf["llmctl"] = Json::object();
   const Json said = hf["llmctl"].value("bf16_order", Json(config.numerics.bf16_order));
   check(said == config.numerics.bf16_order, Code::input, who, " states bf16_order ", said.dump(),
-        " and the config ", config.numerics.bf16_order, ": set numerics.bf16_order to what the run is to have");
+        " and the config ", config.numerics.bf16_order,
+        ": set numerics.bf16_order to what the run is to have");
   hf["llmctl"]["bf16_order"] = config.numerics.bf16_order;
   return make_model_spec(hf, config.numerics.compute == "bf16" ? DType::bf16 : DType::f32, who);
 }
@@ -28,11 +30,12 @@ namespace {
 // Errors of bad values in the config come before anything is opened.
 void check_data(const PackedCorpus& corpus, const ModelSpec& spec, const Tokenizer* tokenizer,
                 const std::string& path) {
-  check(corpus.vocab_size <= spec.config.vocab, Code::input, "[train] ", path, " was packed with ", corpus.vocab_size,
-        " ids, the model has ", spec.config.vocab);
+  check(corpus.vocab_size <= spec.config.vocab, Code::input, "[train] ", path, " was packed with ",
+        corpus.vocab_size, " ids, the model has ", spec.config.vocab);
   if (tokenizer && !corpus.tokenizer_digest.empty())
     check(corpus.tokenizer_digest == tokenizer->digest(), Code::input, "[train] ", path,
-          " was packed with another tokenizer: digest ", corpus.tokenizer_digest, ", not ", tokenizer->digest());
+          " was packed with another tokenizer: digest ", corpus.tokenizer_digest, ", not ",
+          tokenizer->digest());
 }
 
 }  // namespace

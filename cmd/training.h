@@ -7,7 +7,7 @@
 
 #include "cmd/flags.h"
 #include "core/train/run.h"
-#include "data/loader.h"
+#include "data/packed/loader.h"
 
 namespace llmctl {
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "core/base/digest.h"
-#include "data/utf8.h"
+#include "data/text/utf8.h"
 
 namespace llmctl {
 namespace {

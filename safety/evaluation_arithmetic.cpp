@@ -6,7 +6,7 @@
 
 #include "core/base/signal.h"
 #include "core/engine/load.h"
-#include "data/arithmetic.h"
+#include "data/samples/arithmetic.h"
 #include "safety/evaluation.h"
 
 namespace llmctl {
@@ -64,7 +64,8 @@ void work(EvaluationSubject& subject, std::vector<Attempt>& attempts) {
     GenerationRequest request;
     request.prompt = std::move(prompts[i]);
     request.sampling.temperature = 0;
-    request.sampling.max_tokens = static_cast<int>(options.context - static_cast<int64_t>(request.prompt.size()));
+    request.sampling.max_tokens =
+        static_cast<int>(options.context - static_cast<int64_t>(request.prompt.size()));
     request.sink = [&attempt, &countdown](const TokenOut& token) { return take(attempt, countdown, token); };
     engine->submit(std::move(request));
   }
@@ -72,7 +73,9 @@ void work(EvaluationSubject& subject, std::vector<Attempt>& attempts) {
   countdown.zero.wait(lock, [&] { return countdown.left == 0; });
 }
 
-const char* kind_of(char op) { return op == '+' ? "addition" : op == '-' ? "subtraction" : "multiplication"; }
+const char* kind_of(char op) {
+  return op == '+' ? "addition" : op == '-' ? "subtraction" : "multiplication";
+}
 
 // Binomial: sqrt(p (1 - p) / n).
 Json row_of(int64_t right, int64_t n) {

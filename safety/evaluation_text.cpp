@@ -5,9 +5,9 @@
 
 #include "core/base/signal.h"
 #include "core/models/score.h"
-#include "data/chat.h"
-#include "data/documents.h"
-#include "data/shard.h"
+#include "data/packed/shard.h"
+#include "data/records/documents.h"
+#include "data/tokenizer/chat.h"
 
 namespace llmctl {
 namespace {
@@ -32,15 +32,15 @@ class TextReader {
 
   void add(std::vector<int32_t> ids, int64_t bytes, const std::string& who) {
     for (int32_t id : ids)
-      check(id >= 0 && id < vocab_, Code::input, "[evaluate] ", who, ": token id ", id, " is outside the model's ",
-            vocab_, " ids: tokenizer and model do not belong together");
+      check(id >= 0 && id < vocab_, Code::input, "[evaluate] ", who, ": token id ", id,
+            " is outside the model's ", vocab_, " ids: tokenizer and model do not belong together");
     const auto eos = tokenizer_.eos(), bos = tokenizer_.bos();
     if (eos && ids.size() > 1 && ids.back() == *eos) ids.pop_back();
     EvaluationDocument document;
     const bool begins = bos && !ids.empty() && ids[0] == *bos;
     if (!begins && !ids.empty())
-      document.unpredicted_bytes =
-          std::min(bytes, tokenizer_.is_special(ids[0]) ? 0 : static_cast<int64_t>(tokenizer_.piece(ids[0]).size()));
+      document.unpredicted_bytes = std::min(
+          bytes, tokenizer_.is_special(ids[0]) ? 0 : static_cast<int64_t>(tokenizer_.piece(ids[0]).size()));
     if (ids.size() < 2) return;
     out_.bos = begins;
     document.bytes = bytes - document.unpredicted_bytes;
@@ -50,16 +50,17 @@ class TextReader {
 
   void add_packed(const fs::path& folder) {
     const PackedCorpus corpus = open_packed(folder);
-    check(corpus.tokenizer_digest.empty() || corpus.tokenizer_digest == tokenizer_.digest(), Code::input, "[evaluate] ",
-          folder.string(), " was packed with another tokenizer than the model's: ", corpus.tokenizer_digest, " and ",
+    check(corpus.tokenizer_digest.empty() || corpus.tokenizer_digest == tokenizer_.digest(), Code::input,
+          "[evaluate] ", folder.string(),
+          " was packed with another tokenizer than the model's: ", corpus.tokenizer_digest, " and ",
           tokenizer_.digest());
     for (const Shard& shard : corpus.shards)
       for (int64_t d = 0; d < shard.documents() && !full(); ++d) {
         std::vector<int32_t> ids(static_cast<size_t>(shard.length(d)));
         shard.read(d, 0, ids);
         for (int32_t id : ids)
-          check(id >= 0 && id < tokenizer_.vocab_size(), Code::input, "[evaluate] ", folder.string(), ": token id ", id,
-                " is outside the tokenizer's ", tokenizer_.vocab_size());
+          check(id >= 0 && id < tokenizer_.vocab_size(), Code::input, "[evaluate] ", folder.string(),
+                ": token id ", id, " is outside the tokenizer's ", tokenizer_.vocab_size());
         const auto bytes = static_cast<int64_t>(tokenizer_.decode(ids).size());
         add(std::move(ids), bytes, folder.string());
       }
@@ -119,8 +120,11 @@ std::optional<double> ratio_error(const std::vector<WindowScore>& windows, Size 
 
 class TextScorer {
  public:
-  TextScorer(Model& model, const EvaluationTexts& texts, const Tokenizer& tokenizer, TextScore& out, const kn::Exec& exec)
-      : texts_(texts), tokenizer_(tokenizer), out_(out),
+  TextScorer(Model& model, const EvaluationTexts& texts, const Tokenizer& tokenizer, TextScore& out,
+             const kn::Exec& exec)
+      : texts_(texts),
+        tokenizer_(tokenizer),
+        out_(out),
         room_(std::max(out.context, std::min(kPassTokens, kPassTokens / out.context * out.context))),
         scorer_(model, room_, exec) {}
 
@@ -218,8 +222,8 @@ TextScore score_texts(Model& model, const EvaluationTexts& texts, const Tokenize
   TextScore score;
   score.context = context ? context : model.context();
   score.stride = stride ? stride : score.context;
-  check(score.context >= 1 && score.context <= model.context(), Code::usage, "[evaluate] context ", score.context,
-        " is outside 1..", model.context());
+  check(score.context >= 1 && score.context <= model.context(), Code::usage, "[evaluate] context ",
+        score.context, " is outside 1..", model.context());
   check(score.stride >= 1 && score.stride <= score.context, Code::usage, "[evaluate] stride ", score.stride,
         " is outside 1..", score.context, ", the context");
   score.bos = texts.bos;

@@ -7,13 +7,13 @@
 #include <vector>
 
 #include "core/models/model.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 namespace llmctl {
 
 struct EvaluationDocument {
   std::vector<int32_t> ids;
-  int64_t bytes = 0;  // of text that the predicted tokens stand for
+  int64_t bytes = 0;              // of text that the predicted tokens stand for
   int64_t unpredicted_bytes = 0;  // of the first token where it is not predicted
 };
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/engine/engine.h"
-#include "data/chat.h"
+#include "data/tokenizer/chat.h"
 #include "serve/body.h"
 
 namespace llmctl::serve {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/engine/engine.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
 namespace llmctl::serve {
 

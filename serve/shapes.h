@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/base/json.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "serve/choice_text.h"
 
 namespace llmctl::serve {

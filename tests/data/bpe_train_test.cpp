@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "data/bpe_train.h"
+#include "data/tokenizer/bpe_train.h"
 
-#include "data/chat.h"
-#include "data/tokenizer_files.h"
+#include "data/tokenizer/chat.h"
+#include "data/tokenizer/tokenizer_files.h"
 #include "samples.h"
 
 using namespace llmctl;

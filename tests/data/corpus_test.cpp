@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "data/corpus.h"
+#include "data/samples/corpus.h"
 
 #include <map>
 #include <set>
 
 #include "core/base/digest.h"
-#include "data/arithmetic.h"
-#include "data/counter_random.h"
-#include "data/utf8.h"
+#include "data/packed/counter_random.h"
+#include "data/samples/arithmetic.h"
+#include "data/text/utf8.h"
 #include "samples.h"
 
 using namespace llmctl;

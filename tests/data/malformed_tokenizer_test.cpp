@@ -3,8 +3,8 @@
 #include <chrono>
 #include <cstdlib>
 
-#include "data/counter_random.h"
-#include "data/tokenizer.h"
+#include "data/packed/counter_random.h"
+#include "data/tokenizer/tokenizer.h"
 #include "samples.h"
 
 using namespace llmctl;

@@ -9,8 +9,8 @@
 
 #include "core/base/file.h"
 #include "core/base/json.h"
-#include "data/bpe_train.h"
-#include "data/tokenizer.h"
+#include "data/tokenizer/bpe_train.h"
+#include "data/tokenizer/tokenizer.h"
 
 namespace llmctl {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "data/shard.h"
+#include "data/packed/shard.h"
 
-#include "data/pack.h"
+#include "data/packed/pack.h"
 #include "samples.h"
 
 using namespace llmctl;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 
-#include "data/byte_level.h"
-#include "data/counter_random.h"
-#include "data/unicode_nfc.h"
+#include "data/packed/counter_random.h"
+#include "data/text/unicode_nfc.h"
+#include "data/tokenizer/byte_level.h"
 #include "samples.h"
 
 using namespace llmctl;

@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "core/models/score.h"
-#include "data/shard.h"
+#include "data/packed/shard.h"
 #include "tests/scratch.h"
 
 using namespace llmctl;

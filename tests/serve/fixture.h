@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "data/chat.h"
+#include "data/tokenizer/chat.h"
 #include "serve/server.h"
 #include "tests/serve/fake_engine.h"
 #include "tests/serve/raw_client.h"

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Documents to packed shards: encoded by many threads, written in order, so the same inputs give the
+// same bytes for any number of threads.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "data/packed/shard.h"
+#include "data/records/documents.h"
+#include "data/tokenizer/tokenizer.h"
+#include "kernels/exec.h"
+
+namespace llmctl {
+
+struct PackOptions {
+  DocumentOptions documents;
+  int64_t shard_tokens = int64_t{1} << 28;  // a shard ends with the document that reaches this
+  std::string version;                      // of llmctl, for the provenance
+};
+struct PackResult {
+  int64_t shards = 0, documents = 0, tokens = 0, skipped = 0;  // skipped: documents without tokens
+  std::string digest;
+};
+struct PackProgress {
+  uint64_t bytes = 0;
+  int64_t tokens = 0;
+};
+
+// The ids of one document: text with what the template adds, or chat turns; then the tokenizer's eos
+// when it has one and the ids do not end with it.
+std::vector<int32_t> document_ids(const Tokenizer& tokenizer, const Document& document);
+
+// body(i) for i in [0, n) on the pool; the exception of the lowest i is thrown again.
+void for_each_index(const kn::Exec& exec, int64_t n, const std::function<void(int64_t)>& body);
+
+// Fills `folder` (which exists) with shards and provenance.json. `progress` is called now and then
+// from the calling thread and may throw to stop. Error{input} when nothing is left to pack.
+PackResult pack_documents(const std::vector<fs::path>& inputs, const Tokenizer& tokenizer,
+                          const fs::path& folder, const PackOptions& options, const kn::Exec& exec,
+                          const std::function<void(const PackProgress&)>& progress);
+
+}  // namespace llmctl

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "data/tokenizer/added_tokens.h"
+
+#include <algorithm>
+
+#include "data/text/utf8.h"
+
+namespace llmctl {
+
+AddedTokenFinder::AddedTokenFinder() : nodes_(1) {}
+
+void AddedTokenFinder::add(const AddedToken& token, const std::string& spelling) {
+  if (spelling.empty()) return;
+  uint32_t node = 0;
+  for (const char c : spelling) {
+    const auto [it, fresh] =
+        nodes_[node].next.try_emplace(static_cast<uint8_t>(c), static_cast<uint32_t>(nodes_.size()));
+    node = it->second;
+    if (fresh) nodes_.emplace_back();
+  }
+  starts_[static_cast<uint8_t>(spelling[0])] = true;
+  nodes_[node].token = static_cast<int32_t>(tokens_.size());
+  tokens_.push_back(token);
+}
+
+AddedTokenFinder::Hit AddedTokenFinder::longest_at(std::string_view text, size_t at) const {
+  Hit hit;
+  uint32_t node = 0;
+  for (size_t i = at; i < text.size(); ++i) {
+    const auto it = nodes_[node].next.find(static_cast<uint8_t>(text[i]));
+    if (it == nodes_[node].next.end()) break;
+    node = it->second;
+    if (nodes_[node].token >= 0) hit = {i + 1, nodes_[node].token};
+  }
+  return hit;
+}
+
+namespace {
+
+size_t spaces_before(std::string_view text, size_t low, size_t at) {
+  while (at > low) {
+    size_t start = at - 1;
+    while (start > low && at - start < 4 && (static_cast<uint8_t>(text[start]) & 0xC0) == 0x80) --start;
+    const CodePoint point = code_point_at(text, start);
+    if (point.kind != CodePoint::Kind::valid || start + point.bytes != at || !is_white_space(point.value))
+      break;
+    at = start;
+  }
+  return at;
+}
+
+size_t spaces_after(std::string_view text, size_t at) {
+  while (at < text.size()) {
+    const CodePoint point = code_point_at(text, at);
+    if (point.kind != CodePoint::Kind::valid || !is_white_space(point.value)) break;
+    at += point.bytes;
+  }
+  return at;
+}
+
+}  // namespace
+
+std::vector<Section> AddedTokenFinder::split(std::string_view text, bool special) const {
+  std::vector<Section> sections;
+  size_t done = 0;
+  for (size_t at = 0; at < text.size() && !tokens_.empty();) {
+    const Hit hit = starts_[static_cast<uint8_t>(text[at])] ? longest_at(text, at) : Hit{};
+    if (hit.token < 0) {
+      ++at;
+      continue;
+    }
+    const AddedToken& token = tokens_[hit.token];
+    if (token.special && !special) {
+      at = hit.end;
+      continue;
+    }
+    const size_t begin = token.lstrip ? spaces_before(text, done, at) : at;
+    const size_t end = token.rstrip ? spaces_after(text, hit.end) : hit.end;
+    if (begin > done) sections.push_back({done, begin, -1});
+    sections.push_back({begin, end, token.id});
+    done = at = end;
+  }
+  if (done < text.size()) sections.push_back({done, text.size(), -1});
+  return sections;
+}
+
+}  // namespace llmctl

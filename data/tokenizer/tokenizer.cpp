@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "data/tokenizer/tokenizer.h"
+
+#include <unordered_map>
+
+#include "data/text/utf8.h"
+#include "data/tokenizer/tokenizer_state.h"
+
+namespace llmctl {
+
+namespace {
+
+// Pieces repeat: within one text each is merged once. Bounded, so that a long text of unlike pieces
+// does not fill the memory.
+class PieceMemory {
+ public:
+  explicit PieceMemory(const Bpe& bpe) : bpe_(bpe) {}
+  void encode(std::string_view piece, std::vector<int32_t>& out) {
+    if (piece.size() > kLongest) return bpe_.encode(piece, out);
+    const auto known = spans_.find(piece);
+    if (known != spans_.end()) {
+      const auto [begin, end] = known->second;
+      out.insert(out.end(), ids_.begin() + begin, ids_.begin() + end);
+      return;
+    }
+    const size_t before = out.size();
+    bpe_.encode(piece, out);
+    if (spans_.size() >= kMost) return;
+    const auto begin = static_cast<uint32_t>(ids_.size());
+    ids_.insert(ids_.end(), out.begin() + static_cast<ptrdiff_t>(before), out.end());
+    spans_.emplace(std::string(piece), std::pair(begin, static_cast<uint32_t>(ids_.size())));
+  }
+
+ private:
+  static constexpr size_t kLongest = 32, kMost = size_t{1} << 18;
+  const Bpe& bpe_;
+  std::unordered_map<std::string, std::pair<uint32_t, uint32_t>, StringHash, std::equal_to<>> spans_;
+  std::vector<int32_t> ids_;
+};
+
+}  // namespace
+
+void strip_start(const TokenDecoder& decoder, int& left, std::string& text) {
+  size_t cut = 0;
+  while (left > 0 && !decoder.strip.empty() && text.compare(cut, decoder.strip.size(), decoder.strip) == 0) {
+    cut += decoder.strip.size();
+    --left;
+  }
+  if (cut < text.size()) left = 0;
+  text.erase(0, cut);
+}
+
+Tokenizer Tokenizer::load(const fs::path& path) {
+  constexpr uint64_t kLargest = uint64_t{256} << 20;
+  for (const char* kind : {".tiktoken", ".model", ".gguf"})
+    check(path.extension() != kind, Code::unsupported, "[tokenizer] ", path.string(), ": files of type ",
+          kind, " are not read yet, give a tokenizer.json");
+  const bool folder = fs::is_directory(path);
+  const fs::path file = folder ? path / "tokenizer.json" : path;
+  check(!folder || fs::exists(file) || !fs::exists(path / "tokenizer.model"), Code::unsupported,
+        "[tokenizer] ", path.string(), " holds a tokenizer.model and no tokenizer.json; convert it first");
+  const Json json = read_json(file, kLargest);
+  Json config;
+  const fs::path beside = file.parent_path() / "tokenizer_config.json";
+  if (fs::exists(beside)) config = read_json(beside, kLargest);
+  const fs::path chat = file.parent_path() / "chat_template.jinja";
+  if (fs::exists(chat) && (config.is_null() || config.is_object()))
+    config["chat_template"] = read_file(chat, 1 << 20);
+  try {
+    return from_json(json, config);
+  } catch (const Error& e) {
+    throw Error(e.code, std::string(e.what()) + " (in " + file.string() + ")");
+  }
+}
+
+void Tokenizer::save(const fs::path& folder) const {
+  fs::create_directories(folder);
+  write_file(folder / "tokenizer.json", state_->json_text, true);
+  write_file(folder / "tokenizer_config.json",
+             parse_json(state_->config_text, "tokenizer_config.json").dump(2) + "\n", true);
+}
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+  const State& s = *state_;
+  std::vector<int32_t> out;
+  if (options.add_special) out = s.prefix;
+  PieceMemory memory(s.bpe);
+  for (const Section& section : s.raw_finder.split(text, options.parse_special)) {
+    if (section.id >= 0) {
+      out.push_back(section.id);
+      continue;
+    }
+    const std::string normal = s.normalizer.apply(text.substr(section.begin, section.end - section.begin));
+    for (const Section& inner : s.normalized_finder.split(normal, options.parse_special)) {
+      if (inner.id >= 0) {
+        out.push_back(inner.id);
+        continue;
+      }
+      const bool at_start = section.begin == 0 && inner.begin == 0;
+      const Pieces pieces =
+          s.pre_tokenizer.cut(normal.substr(inner.begin, inner.end - inner.begin), at_start);
+      for (const Range& r : pieces.ranges)
+        memory.encode(std::string_view(pieces.text).substr(r.begin, r.end - r.begin), out);
+    }
+  }
+  if (options.add_special) out.insert(out.end(), s.suffix.begin(), s.suffix.end());
+  return out;
+}
+
+std::string Tokenizer::decode(const std::vector<int32_t>& ids, bool skip_special) const {
+  std::string text;
+  int left = state_->decoder.strip_start;
+  for (const int32_t id : ids) {
+    check(id >= 0 && id < vocab_size() && state_->entries[static_cast<size_t>(id)].present, Code::input,
+          "[tokenizer] id ", id, " is not in the vocabulary of ", vocab_size());
+    if (!(skip_special && is_special(id))) text += state_->entries[static_cast<size_t>(id)].bytes;
+  }
+  strip_start(state_->decoder, left, text);
+  return text;
+}
+
+std::string Tokenizer::piece(int32_t id) const {
+  return id >= 0 && id < vocab_size() ? state_->entries[static_cast<size_t>(id)].bytes : "";
+}
+
+int64_t Tokenizer::vocab_size() const {
+  return static_cast<int64_t>(state_->entries.size());
+}
+
+std::optional<int32_t> Tokenizer::id_of(std::string_view token) const {
+  const auto it = state_->ids.find(token);
+  if (it == state_->ids.end()) return std::nullopt;
+  return it->second;
+}
+
+std::string Tokenizer::token_of(int32_t id) const {
+  return id >= 0 && id < vocab_size() ? state_->entries[static_cast<size_t>(id)].spelling : "";
+}
+
+bool Tokenizer::is_special(int32_t id) const {
+  return id >= 0 && id < vocab_size() && state_->entries[static_cast<size_t>(id)].special;
+}
+
+std::optional<int32_t> Tokenizer::bos() const {
+  return state_->bos;
+}
+std::optional<int32_t> Tokenizer::eos() const {
+  return state_->eos;
+}
+std::string Tokenizer::chat_template() const {
+  return state_->chat_template;
+}
+std::string Tokenizer::digest() const {
+  return state_->digest;
+}
+
+// ---------------------------------------------------------------- one id at a time
+
+struct StreamDecoder::State {
+  Tokenizer tokenizer;
+  TokenDecoder decoder;  // only what strip_start() needs
+  bool skip_special = true;
+  int strip_left = 0;
+  std::string pending;
+
+  // Everything complete; the unfinished tail stays unless `all`.
+  std::string take(bool all) {
+    std::string out;
+    size_t at = 0;
+    while (at < pending.size()) {
+      const CodePoint point = code_point_at(pending, at);
+      if (point.kind == CodePoint::Kind::cut && !all) break;
+      if (point.kind == CodePoint::Kind::valid)
+        out.append(pending, at, point.bytes);
+      else
+        out.append("\xEF\xBF\xBD");
+      at += point.bytes;
+    }
+    pending.erase(0, at);
+    return out;
+  }
+};
+
+StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool skip_special)
+    : state_(std::make_unique<State>()) {
+  const TokenDecoder& decoder = tokenizer.state_->decoder;
+  state_->tokenizer = tokenizer;
+  state_->decoder.strip = decoder.strip;
+  state_->strip_left = decoder.strip_start;
+  state_->skip_special = skip_special;
+}
+
+StreamDecoder::~StreamDecoder() = default;
+StreamDecoder::StreamDecoder(StreamDecoder&&) noexcept = default;
+
+std::string StreamDecoder::push(int32_t id) {
+  if (state_->skip_special && state_->tokenizer.is_special(id)) return "";
+  std::string bytes = state_->tokenizer.piece(id);
+  if (state_->strip_left > 0) strip_start(state_->decoder, state_->strip_left, bytes);
+  state_->pending += bytes;
+  return state_->take(false);
+}
+
+std::string StreamDecoder::finish() {
+  return state_->take(true);
+}
+
+}  // namespace llmctl

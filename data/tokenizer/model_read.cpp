@@ -153,14 +153,23 @@ std::string byte_spelling(int byte) {
   return std::string("<0x") + kHex[byte >> 4] + kHex[byte & 15] + ">";
 }
 
+std::set<int64_t> special_ids(const Json& added) {
+  std::set<int64_t> special;
+  for (const Json& token : added)
+    if (bool_field(token, "special", false)) special.insert(int_field(token, "id", 0, kMaxTokenId));
+  return special;
+}
+
 // The symbols BPE starts from; after this the spelling of a token matters only to people.
-void read_symbols(State& state) {
+void read_symbols(const Json& added, State& state) {
   Bpe& bpe = state.bpe;
   check(!(bpe.byte_level && bpe.byte_fallback), Code::unsupported,
         "[tokenizer] ByteLevel together with byte_fallback is not offered");
   bpe.byte_ids.fill(-1);
   bpe.sizes.assign(state.entries.size(), 0);
+  const std::set<int64_t> special = special_ids(added);
   for (const auto& [spelling, id] : state.ids) {
+    if (special.contains(id)) continue;
     bpe.sizes[static_cast<size_t>(id)] = static_cast<uint32_t>(spelling.size());
     if (!bpe.byte_level) {
       bpe.ids.emplace(spelling, id);
@@ -176,7 +185,7 @@ void read_symbols(State& state) {
   }
 }
 
-void read_bpe(const Json& model, const Json& extension, State& state) {
+void read_bpe(const Json& model, const Json& added, const Json& extension, State& state) {
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
     check(absent_or_empty(model, key), Code::unsupported, "[tokenizer] model option '", key,
           "' is not offered");
@@ -188,14 +197,12 @@ void read_bpe(const Json& model, const Json& extension, State& state) {
   state.bpe.ignore_merges = bool_field(model, "ignore_merges", false);
   read_merges(model, extension, state);
   state.bpe.unk = unknown_id(model, state);
-  read_symbols(state);
+  read_symbols(added, state);
 }
 
 // The vocabulary as a trie, without what is special: text must not become that by looking like it.
 ByteTrie trie_of(const State& state, const Json& added) {
-  std::set<int64_t> special;
-  for (const Json& token : added)
-    if (bool_field(token, "special", false)) special.insert(int_field(token, "id", 0, kMaxTokenId));
+  const std::set<int64_t> special = special_ids(added);
   std::vector<std::pair<std::string_view, int32_t>> entries;
   for (size_t id = 0; id < state.entries.size(); ++id)
     if (state.entries[id].present && !special.contains(static_cast<int64_t>(id)))
@@ -284,7 +291,7 @@ void read_model(const Json& model, const Json& added, const Json& extension, Sta
   else
     read_vocab(field(model, "vocab"), added, state);
   if (type == "BPE")
-    read_bpe(model, extension, state);
+    read_bpe(model, added, extension, state);
   else if (type == "Unigram")
     state.other = read_unigram(model, added, extension, state);
   else if (type == "WordPiece")

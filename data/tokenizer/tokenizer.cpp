@@ -40,29 +40,6 @@ class PieceMemory {
 
 }  // namespace
 
-Tokenizer Tokenizer::load(const fs::path& path) {
-  constexpr uint64_t kLargest = uint64_t{256} << 20;
-  for (const char* kind : {".tiktoken", ".model", ".gguf"})
-    check(path.extension() != kind, Code::unsupported, "[tokenizer] ", path.string(), ": files of type ",
-          kind, " are not read yet, give a tokenizer.json");
-  const bool folder = fs::is_directory(path);
-  const fs::path file = folder ? path / "tokenizer.json" : path;
-  check(!folder || fs::exists(file) || !fs::exists(path / "tokenizer.model"), Code::unsupported,
-        "[tokenizer] ", path.string(), " holds a tokenizer.model and no tokenizer.json; convert it first");
-  const Json json = read_json(file, kLargest);
-  Json config;
-  const fs::path beside = file.parent_path() / "tokenizer_config.json";
-  if (fs::exists(beside)) config = read_json(beside, kLargest);
-  const fs::path chat = file.parent_path() / "chat_template.jinja";
-  if (fs::exists(chat) && (config.is_null() || config.is_object()))
-    config["chat_template"] = read_file(chat, 1 << 20);
-  try {
-    return from_json(json, config);
-  } catch (const Error& e) {
-    throw Error(e.code, std::string(e.what()) + " (in " + file.string() + ")");
-  }
-}
-
 void Tokenizer::save(const fs::path& folder) const {
   fs::create_directories(folder);
   write_file(folder / "tokenizer.json", state_->json_text, true);

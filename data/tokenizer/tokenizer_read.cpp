@@ -15,7 +15,7 @@ namespace {
 
 using State = Tokenizer::State;
 
-void read_added(const Json& added, State& state) {
+void read_added(const Json& added, bool sentencepiece, State& state) {
   for (const Json& json : added) {
     AddedToken token;
     token.content = string_field(json, "content");
@@ -35,7 +35,10 @@ void read_added(const Json& added, State& state) {
     State::Entry& entry = state.entries[static_cast<size_t>(token.id)];
     entry.special = token.special;
     entry.added = true;
-    if (token.normalized)
+    // Pieces that users defined are found by sentencepiece itself, in normalized text.
+    if (sentencepiece && !token.special) {
+      if (!state.other) state.normalized_finder.add(token, token.content);
+    } else if (token.normalized)
       state.normalized_finder.add(token, state.normalizer.apply(token.content));
     else
       state.raw_finder.add(token, token.content);
@@ -128,7 +131,7 @@ void read_all(const Json& json, const Json& config, State& state) {
   const Json& extension = config.is_object() ? field_or_null(config, "llmctl") : config;
   if (extension.is_object()) read_sentencepiece_normalizer(json, extension, state);
   read_model(field(json, "model"), added, extension, state);
-  read_added(added, state);
+  read_added(added, extension.is_object() && extension.contains("sentencepiece"), state);
   state.decoder = TokenDecoder(field_or_null(json, "decoder"));
   check(state.decoder.byte_level() || !state.bpe.byte_level, Code::unsupported,
         "[tokenizer] a ByteLevel pre_tokenizer without a ByteLevel decoder is not offered");

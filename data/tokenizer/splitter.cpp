@@ -303,9 +303,9 @@ size_t Splitter::cut(std::string_view text, size_t at, uint32_t* ends) const {
   const auto* bytes = reinterpret_cast<const uint8_t*>(text.data()) + at;
   const size_t size = text.size() - at;
   AsciiCut cut{.text = text.data() + at,
-                   .size = static_cast<int64_t>(std::min<size_t>(size, UINT32_MAX)),
-                   .ends = ends,
-                   .capacity = kBatch};
+               .size = static_cast<int64_t>(std::min<size_t>(size, UINT32_MAX)),
+               .ends = ends,
+               .capacity = kBatch};
   while (cut.count < static_cast<int64_t>(kBatch) && static_cast<size_t>(cut.at) < size) {
     const auto from = static_cast<size_t>(cut.at);
     uint64_t next = 0x80;  // eight bytes; windows pay where they are ASCII

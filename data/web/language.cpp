@@ -30,7 +30,10 @@ LanguageGuess LanguageIdentifier::identify(std::string_view text, size_t max_byt
   bool is_reliable = false;
   cld2::library()->detect(text.data(), static_cast<int>(text.size()), true, language, percent, &letters,
                           &is_reliable);
+  if (percent[0] == 0) return guess;
   guess.code = cld2::library()->code(language[0]);
+  if (guess.code == "iw") guess.code = "he";  // ISO 639-1 renamed two of CLD2's codes in 1989
+  if (guess.code == "jw") guess.code = "jv";
   guess.score = percent[0] / 100.0;
   guess.is_reliable = is_reliable;
   return guess;

@@ -38,16 +38,22 @@ Groups read_groups(std::string_view t, size_t at, std::string_view marks, bool b
     i += run;
     g.end = i;
     size_t gap = 0;
+    char last = mark;
+    bool same = true;
     while (gap < 3) {
       const char c = byte_at(t, i + gap);
       const bool bracket = brackets && (c == '(' || c == ')');
       if (c == '\0' || (!bracket && marks.find(c) == std::string_view::npos)) break;
       if (!bracket && gap > 0 && !brackets) break;
-      if (!bracket) g.same_mark &= mark == '\0' || mark == c;
-      if (!bracket) mark = c;
+      if (!bracket) {
+        same &= last == '\0' || last == c;
+        last = c;
+      }
       ++gap;
     }
     if (gap == 0 || !is_byte(byte_at(t, i + gap), kDigitByte)) break;
+    g.same_mark &= same;
+    mark = last;
     i += gap;
   }
   return g;
@@ -123,7 +129,7 @@ size_t phone_end(std::string_view t, size_t at) {
   const bool plus = t[at] == '+';
   size_t i = at + (plus ? 1 : 0);
   const bool bracket = byte_at(t, i) == '(';
-  if (bracket) ++i;
+  if (bracket && byte_at(t, ++i + 3) != ')') return 0;
   const Groups g = read_groups(t, i, " -.", true);
   if (g.digits < 8 || !stands_alone(t, at, g.end)) return 0;
   if (plus) {

@@ -55,11 +55,13 @@ size_t pem_end(std::string_view t, size_t at) {
   const std::string_view head = t.substr(at, 64);
   const size_t name = head.find(key);
   if (name == std::string_view::npos) return 0;
-  constexpr std::string_view foot = "-----END ";
-  const size_t end = t.substr(at, size_t{1} << 16).find(foot);
-  if (end == std::string_view::npos) return at + std::min(name + key.size() + 5, head.size());
-  const size_t stop = t.substr(at + end + foot.size(), 64).find(dashes);
-  return at + end + foot.size() + (stop == std::string_view::npos ? 0 : stop + dashes.size());
+  const size_t body = at + name + key.size() + dashes.size();
+  if (body > t.size()) return 0;
+  // To the foot; the head alone when other dashes come first.
+  const size_t foot = t.substr(body, size_t{1} << 16).find(dashes);
+  if (foot == std::string_view::npos || t.substr(body + foot, 9) != "-----END ") return body;
+  const size_t stop = t.substr(body + foot + 9, 64).find(dashes);
+  return body + foot + 9 + (stop == std::string_view::npos ? 0 : stop + dashes.size());
 }
 
 // Looks random: letters and digits mixed, and about as many different bytes as chance gives.

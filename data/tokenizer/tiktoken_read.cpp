@@ -127,8 +127,10 @@ TokenizerSource source_of_tiktoken(std::string_view content, const std::string& 
       results, [&](std::string_view part) { return ranks.contains(part); }, false, spell_bytes);
   TokenizerSource source{tokenizer_skeleton(), {}};
   Json& json = source.tokenizer;
-  for (const auto& [content_of, id] : file.specials)
+  for (const auto& [content_of, id] : file.specials) {
     json["added_tokens"].push_back(added_token_json(id, content_of, true));
+    append(vocab, content_of, id);  // where Hugging Face would give added tokens the next free ids
+  }
   const std::string pattern = file.pattern;
   json["pre_tokenizer"] = pattern == "gpt2"    ? byte_level_json(true)
                           : pattern == "o200k" ? byte_level_splits({named_pattern(pattern)})

@@ -21,6 +21,13 @@ struct EncodeOptions {
   bool parse_special = false;  // text that looks like a special token becomes one; else it is text
 };
 
+// An id and the bytes of the text it stands for; begin == end for what the text does not hold (a template's
+// token, a space set in front). A character that became several tokens lies in all of theirs.
+struct TokenSpan {
+  int32_t id = -1;
+  size_t begin = 0, end = 0;
+};
+
 class Tokenizer {
  public:
   // A model folder, or a file: tokenizer.json, .tiktoken, sentencepiece's .model, .gguf, GPT-2's
@@ -31,6 +38,8 @@ class Tokenizer {
   void save(const fs::path& folder) const;
 
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
+  // The same ids, with offsets in bytes of the text as given, before normalization. Slower.
+  std::vector<TokenSpan> encode_with_offsets(std::string_view text, EncodeOptions options = {}) const;
   // Exact bytes. Special tokens are left out when skip_special.
   std::string decode(const std::vector<int32_t>& ids, bool skip_special = true) const;
   // The bytes one id adds when it follows other tokens.

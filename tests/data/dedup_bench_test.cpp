@@ -53,13 +53,17 @@ uint64_t each_batch(const fs::path& corpus, uint64_t limit,
     body(batch);
     texts.clear();
   };
+  struct Enough {};
   uint64_t seen = 0;
-  read_documents(corpus, {}, [&](Document&& d) {
-    if (seen++ >= limit) return;
-    bytes += d.text.size();
-    texts.push_back(std::move(d.text));
-    if (texts.size() == 512) flush();
-  });
+  try {
+    read_documents(corpus, {}, [&](Document&& d) {
+      if (seen++ >= limit) throw Enough();
+      bytes += d.text.size();
+      texts.push_back(std::move(d.text));
+      if (texts.size() == 512) flush();
+    });
+  } catch (const Enough&) {
+  }
   flush();
   return bytes;
 }

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// What `data run` does, as one config. Every stage has its part of it, and is done again when that part
+// changes; `output`, like threads, decides where and how fast but no byte.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/base/config.h"
+
+namespace llmctl {
+
+struct SourceConfig {
+  std::string name = "corpus", licence;
+  std::vector<std::string> inputs;
+  std::string format = "auto", field = "text", split_on;
+  int64_t priority = 0;
+  double weight = 0, epochs = 1;
+  template <class V>
+  void fields(V& v) {
+    v("name", name, "what reports and the mixture call it");
+    v("inputs", inputs, "files, folders or globs, .gz and .zst too");
+    v("licence", licence, "of records that do not say");
+    v("format", format, "auto: by the name").choices({"auto", "warc", "wet", "jsonl", "text", "markdown", "html"});
+    v("field", field, "text field of JSON lines");
+    v("split_on", split_on, "separator of documents in text files");
+    v("priority", priority, "the copy kept is that of the lowest priority, then the lowest id").range(0, 65535);
+    v("weight", weight, "share of the mixture, in any unit; 0: as much as there is times epochs").range(0, 1e6);
+    v("epochs", epochs, "copies of each document, in thousandths; with weights: the most of them").range(0, 1000);
+  }
+};
+
+struct LanguageConfig {
+  std::vector<std::string> keep;
+  double min_score = 0.65;
+  template <class V>
+  void fields(V& v) {
+    v("keep", keep, "languages kept (en, de, ...); none: all");
+    v("min_score", min_score, "share of the text in that language").range(0, 1);
+  }
+};
+
+struct MinHashConfig {
+  bool enabled = false;
+  int64_t words = 5, bands = 14, rows = 8;
+  double threshold = 0.72;
+  uint64_t seed = 1;
+  template <class V>
+  void fields(V& v) {
+    v("enabled", enabled, "drop near duplicates, found by MinHash and verified by Jaccard");
+    v("words", words, "of a shingle").range(1, 64);
+    v("bands", bands, "of signatures").range(1, 1024);
+    v("rows", rows, "of a band").range(1, 64);
+    v("threshold", threshold, "least true Jaccard of a duplicate").range(0, 1);
+    v("seed", seed, "of the hashes");
+  }
+};
+
+struct LinesConfig {
+  bool enabled = false;
+  std::string unit = "line";
+  int64_t min_chars = 20;
+  double max_removed = 0.5;
+  template <class V>
+  void fields(V& v) {
+    v("enabled", enabled, "drop lines or paragraphs seen before");
+    v("unit", unit, "what is compared").choices({"line", "paragraph"});
+    v("min_chars", min_chars, "shorter ones stay").range(0, 1e6);
+    v("max_removed", max_removed, "share of characters above which the document goes").range(0, 1);
+  }
+};
+
+struct DedupConfig {
+  bool exact = true;
+  MinHashConfig minhash;
+  LinesConfig lines;
+  int64_t memory_mb = 512;
+  template <class V>
+  void fields(V& v) {
+    v("exact", exact, "drop documents of equal text");
+    v.object("minhash", minhash);
+    v.object("lines", lines);
+    v("memory_mb", memory_mb, "held while sorting; no result depends on it").range(16, 1e6);
+  }
+};
+
+struct DecontaminateConfig {
+  std::vector<std::string> inputs;
+  std::string field = "text";
+  int64_t ngram = 13;
+  double min_overlap = 0.8;
+  template <class V>
+  void fields(V& v) {
+    v("inputs", inputs, "evaluation files, JSON lines or text");
+    v("field", field, "text field of their JSON lines");
+    v("ngram", ngram, "words that make an overlap").range(3, 64);
+    v("min_overlap", min_overlap, "share of an evaluation text found in one document").range(0, 1);
+  }
+};
+
+struct ScoreConfig {
+  std::string classifier, perplexity;
+  double min_quality = 0, max_perplexity = 0;
+  template <class V>
+  void fields(V& v) {
+    v("classifier", classifier, "folder made by data train-scorer");
+    v("min_quality", min_quality, "least probability of good text kept; 0: only scored").range(0, 1);
+    v("perplexity", perplexity, "file of an n-gram model");
+    v("max_perplexity", max_perplexity, "greatest perplexity kept; 0: only scored").range(0, 1e12);
+  }
+};
+
+struct MixConfig {
+  int64_t characters = 0;
+  uint64_t seed = 0;
+  template <class V>
+  void fields(V& v) {
+    v("characters", characters, "bytes of text in all when sources have weights; 0: as much as epochs allow").range(0, 1e18);
+    v("seed", seed, "of the choice of documents for part of an epoch");
+  }
+};
+
+struct PackConfig {
+  std::string tokenizer;
+  int64_t shard_tokens = int64_t{1} << 28;
+  template <class V>
+  void fields(V& v) {
+    v("tokenizer", tokenizer, "folder or file; none: documents are written as JSON lines");
+    v("shard_tokens", shard_tokens, "tokens after which a shard ends").range(1, 1e12);
+  }
+};
+
+struct PipelineConfig {
+  std::string preset, output;
+  std::vector<SourceConfig> sources;
+  Json extract = Json::object(), filters = Json::array();
+  LanguageConfig language;
+  DedupConfig dedup;
+  DecontaminateConfig decontaminate;
+  ScoreConfig score;
+  bool scrub = false;
+  MixConfig mix;
+  PackConfig pack;
+  template <class V>
+  void fields(V& v) {
+    v("preset", preset, "published recipe that the config begins with; what it names beside is changed")
+        .choices({"", "c4", "gopher", "fineweb", "refinedweb"});
+    v("output", output, "folder of the run");
+    v("sources", sources, "list of {name, inputs, ...}");
+    v("extract", extract, "how HTML becomes text");
+    v("filters", filters, "recipes of rules, in order");
+    v.object("language", language);
+    v.object("dedup", dedup);
+    v.object("decontaminate", decontaminate);
+    v.object("score", score);
+    v("scrub", scrub, "replace personal data and keys");
+    v.object("mix", mix);
+    v.object("pack", pack);
+  }
+};
+
+// The config a preset begins with, with every argument named. Error{usage} for a name that is none.
+PipelineConfig preset_config(const std::string& name);
+
+// What a config says that cannot be: Error{input}.
+void check_config(const PipelineConfig& config);
+
+}  // namespace llmctl

@@ -13,7 +13,7 @@ namespace llmctl {
 struct SourceConfig {
   std::string name = "corpus", licence;
   std::vector<std::string> inputs;
-  std::string format = "auto", field = "text", split_on;
+  std::string format = "auto", field = "text";
   int64_t priority = 0;
   double weight = 0, epochs = 1;
   template <class V>
@@ -21,12 +21,28 @@ struct SourceConfig {
     v("name", name, "what reports and the mixture call it");
     v("inputs", inputs, "files, folders or globs, .gz and .zst too");
     v("licence", licence, "of records that do not say");
-    v("format", format, "auto: by the name").choices({"auto", "warc", "wet", "jsonl", "text", "markdown", "html"});
+    v("format", format, "auto: by the name").choices({"auto", "warc", "jsonl", "text", "markdown", "html"});
     v("field", field, "text field of JSON lines");
-    v("split_on", split_on, "separator of documents in text files");
     v("priority", priority, "the copy kept is that of the lowest priority, then the lowest id").range(0, 65535);
     v("weight", weight, "share of the mixture, in any unit; 0: as much as there is times epochs").range(0, 1e6);
     v("epochs", epochs, "copies of each document, in thousandths; with weights: the most of them").range(0, 1000);
+  }
+};
+
+struct ExtractConfig {
+  uint64_t max_record_bytes = uint64_t{64} << 20, max_html_bytes = uint64_t{16} << 20;
+  uint32_t max_depth = 512, max_nodes = 1000000, max_attributes = 1024, max_cells = 20000;
+  bool markdown = true, keep_all = false;
+  template <class V>
+  void fields(V& v) {
+    v("max_record_bytes", max_record_bytes, "unpacked, of a WARC block, a line or a file; larger ones are skipped").range(1, 1e12);
+    v("max_html_bytes", max_html_bytes, "of a page; larger ones are dropped").range(1, 1e12);
+    v("max_depth", max_depth, "of elements; below, tags are lost and text is kept").range(1, 1e5);
+    v("max_nodes", max_nodes, "of a page").range(1, 1e9);
+    v("max_attributes", max_attributes, "of one tag").range(1, 1e9);
+    v("max_cells", max_cells, "of a table; larger ones become lines").range(1, 1e9);
+    v("markdown", markdown, "headings, lists, tables and code keep their marks");
+    v("keep_all", keep_all, "everything visible, menus too");
   }
 };
 
@@ -133,7 +149,8 @@ struct PackConfig {
 struct PipelineConfig {
   std::string preset, output;
   std::vector<SourceConfig> sources;
-  Json extract = Json::object(), filters = Json::array();
+  Json filters = Json::array();
+  ExtractConfig extract;
   LanguageConfig language;
   DedupConfig dedup;
   DecontaminateConfig decontaminate;
@@ -147,7 +164,7 @@ struct PipelineConfig {
         .choices({"", "c4", "gopher", "fineweb", "refinedweb"});
     v("output", output, "folder of the run");
     v("sources", sources, "list of {name, inputs, ...}");
-    v("extract", extract, "how HTML becomes text");
+    v.object("extract", extract);
     v("filters", filters, "recipes of rules, in order");
     v.object("language", language);
     v.object("dedup", dedup);

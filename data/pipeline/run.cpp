@@ -40,7 +40,8 @@ void open_folder(const fs::path& folder) {
   check(!ec, Code::io, "[data] ", folder.string(), ": cannot create: ", ec.message());
 }
 
-void tell(PipelineResult& result, const Stage& stage, const std::string& name, const Json& manifest) {
+void tell(PipelineResult& result, const Stage& stage, const Json& manifest) {
+  const std::string name = folder_of(stage.name);
   if (stage.name == "extract") {
     result.documents_in = manifest["documents_in"];
     result.skipped = manifest["extra"]["skipped"].get<std::map<std::string, uint64_t>>();
@@ -61,7 +62,6 @@ void tell(PipelineResult& result, const Stage& stage, const std::string& name, c
 std::vector<Stage> stages_of(const PipelineConfig& config) {
   std::vector<Stage> stages = {extract_stage(config), filter_stage(config)};
   if (config.dedup.exact) stages.push_back(exact_stage(config));
-  if (config.dedup.minhash.enabled) stages.push_back(minhash_stage(config));
   stages.push_back(config.pack.tokenizer.empty() ? documents_stage(config) : pack_stage(config));
   return stages;
 }
@@ -87,11 +87,9 @@ PipelineResult run_pipeline(const PipelineConfig& config, const kn::Exec& exec, 
   for (const Part& part : parts) inputs += part.input_digest.hex();
   PipelineResult result;
   std::string state;
-  int order = 0;
   for (Stage stage : known) {
-    if (order == 0) stage.inputs = digest_of(inputs).hex();
-    const Json manifest = run_stage(stage, ++order, folder, config, exec, log, parts, state, version);
-    tell(result, stage, folder_of(order, stage.name), manifest);
+    if (stage.name == "extract") stage.inputs = digest_of(inputs).hex();
+    tell(result, stage, run_stage(stage, folder, config, exec, log, parts, state, version));
   }
   write_file(folder / "result.json", result.json().dump(1) + "\n", true);
   return result;

@@ -97,7 +97,14 @@ Json new_manifest(const Stage& stage, StageContext& context) {
 
 }  // namespace
 
-std::string folder_of(int order, const std::string& name) { return fmt::format("{:02}-{}", order, name); }
+std::string folder_of(const std::string& stage) {
+  int number = 1;
+  for (const char* name : {"extract", "filter", "exact", "minhash", "lines", "decontaminate", "score", "scrub", "mix"}) {
+    if (stage == name) break;
+    ++number;
+  }
+  return fmt::format("{:02}-{}", number, stage);  // 10: what is written in the end
+}
 
 fs::path StageFolder::file(uint32_t part, const char* suffix) const {
   return folder_ / fmt::format("part-{:05}.{}", part, suffix);
@@ -122,9 +129,9 @@ void Verdicts::finish(const StageFolder& folder, uint32_t part, Digest digest, s
   folder.finish_part(part, {{"digest", digest.hex()}}, made);
 }
 
-Json run_stage(const Stage& stage, int order, const fs::path& run, const PipelineConfig& config, const kn::Exec& exec,
+Json run_stage(const Stage& stage, const fs::path& run, const PipelineConfig& config, const kn::Exec& exec,
                Log& log, std::vector<Part>& parts, std::string& state, const std::string& version) {
-  const std::string name = folder_of(order, stage.name);
+  const std::string name = folder_of(stage.name);
   const std::string key = digest_of(fmt::format("{}|{}|{}|{}", kFormat, stage.name, stage.config.dump(), state)).hex();
   const fs::path folder = run / name, file = folder / "stage.json";
   Json manifest = read_if_whole(file);

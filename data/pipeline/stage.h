@@ -79,10 +79,10 @@ class Verdicts {
 
 // Runs or reuses one stage, counts, and applies its verdicts to the parts; returns its manifest. `state` is
 // the digest of the stage before and becomes this one's. `version`: of llmctl.
-Json run_stage(const Stage& stage, int order, const fs::path& folder, const PipelineConfig& config,
+Json run_stage(const Stage& stage, const fs::path& run, const PipelineConfig& config,
                const kn::Exec& exec, Log& log, std::vector<Part>& parts, std::string& state, const std::string& version);
 
-// "03-minhash" of 3 and "minhash".
-std::string folder_of(int order, const std::string& name);
+// "04-minhash" of "minhash": the number is the stage's place among all there are.
+std::string folder_of(const std::string& stage);
 
 }  // namespace llmctl

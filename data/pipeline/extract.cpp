@@ -2,8 +2,8 @@
 #include <optional>
 
 #include "data/packed/pack.h"
-#include "data/pipeline/rules.h"
 #include "data/pipeline/stages.h"
+#include "data/quality/recipe.h"
 #include "data/web/extract.h"
 #include "data/web/ingest.h"
 #include "data/web/language.h"
@@ -16,11 +16,11 @@ const std::vector<std::string> kRules = {"extract.no_text", "extract.too_large",
 
 // What the parts have in common. Threads: const.
 struct Extraction {
-  Rules rules;
+  Recipe recipe;
   ExtractOptions html;
   std::optional<LanguageIdentifier> languages;
 
-  explicit Extraction(const PipelineConfig& config) : rules(config.filters) {
+  explicit Extraction(const PipelineConfig& config) : recipe(config.filters) {
     const ExtractConfig& e = config.extract;
     html = {.max_bytes = e.max_html_bytes, .max_depth = e.max_depth, .max_nodes = e.max_nodes,
             .max_attributes = e.max_attributes, .max_cells = e.max_cells, .markdown = e.markdown, .keep_all = e.keep_all};
@@ -51,14 +51,16 @@ void work_on(const Extraction& extraction, Work& w) {
     if (page.refused) w.rule = rule_of(page.refused);
   }
   if (w.rule == 0 && r.text.find_first_not_of(" \t\r\n") == std::string::npos) w.rule = rule_of("no_text");
-  w.signals.resize(extraction.rules.columns().size());
+  w.signals.resize(extraction.recipe.columns().size());
   if (w.rule != 0) return r.text.clear();
   if (extraction.languages) {
     const LanguageGuess guess = extraction.languages->identify(r.text);
     r.language = guess.code;
     w.language_score = guess.score;
   }
-  extraction.rules.annotate(r.text, w.signals);
+  Annotated annotated = extraction.recipe.annotate(r.text);
+  r.text = std::move(annotated.text);
+  w.signals = std::move(annotated.signals);
 }
 
 // One part: records in, in batches that threads share when `exec` is given.
@@ -71,7 +73,7 @@ class PartExtraction {
     columns_.add_integer("bytes");
     columns_.add_integer("language");
     columns_.add_real("language_score");
-    for (const std::string& name : extraction.rules.columns()) columns_.add_real(name);
+    for (const std::string& name : extraction.recipe.columns()) columns_.add_real(name);
     verdicts_.add_integer("rule");
   }
 
@@ -231,8 +233,8 @@ Stage extract_stage(const PipelineConfig& config) {
     sources.push_back({{"name", s.name}, {"licence", s.licence}, {"format", s.format}, {"field", s.field}});
   return {"extract",
           {{"sources", sources}, {"extract", fields_of(copy.extract).write()}, {"languages", !config.language.keep.empty()},
-           {"columns", Rules(config.filters).columns()}},
-          extract, load};
+           {"filters", Recipe(config.filters).resolved()}},
+          "", extract, load};
 }
 
 }  // namespace llmctl

@@ -7,24 +7,23 @@
 
 namespace llmctl {
 
-Predicates::Predicates(const PipelineConfig& config) : rules_(config.filters), min_score_(config.language.min_score) {
+Predicates::Predicates(const PipelineConfig& config) : recipe_(config.filters), min_score_(config.language.min_score) {
   for (const std::string& code : config.language.keep) languages_.push_back(language_number(code));
   if (!languages_.empty()) names_ = {"language.other", "language.score"};
   first_rule_ = names_.size();
-  for (const RuleLine& rule : rules_.rules()) names_.push_back(rule.name);
+  for (const Rule& rule : recipe_.rules()) names_.push_back(rule.name);
 }
 
 Columns Predicates::load(const fs::path& columns) const {
-  std::vector<std::string> wanted = rules_.columns();
+  std::vector<std::string> wanted = recipe_.columns();
   wanted.insert(wanted.end(), {"language", "language_score", "bytes"});
   return Columns::load(columns, wanted);
 }
 
 bool Predicates::fails(const Columns& columns, uint64_t row, size_t predicate) const {
   if (predicate >= first_rule_) {
-    const RuleLine& rule = rules_.rules()[predicate - first_rule_];
-    const double value = columns.get(rules_.columns()[rule.column]).value(row);
-    return !(value >= rule.low && value <= rule.high);
+    const Rule& rule = recipe_.rules()[predicate - first_rule_];
+    return rule.drops(columns.get(recipe_.columns()[static_cast<size_t>(rule.column)]).value(row));
   }
   if (predicate == 1) return columns.get("language_score").value(row) < min_score_;
   const uint64_t code = columns.get("language").integers[row];

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "data/pipeline/config.h"
-#include "data/pipeline/rules.h"
+#include "data/quality/recipe.h"
 #include "data/records/columns.h"
 
 namespace llmctl {
@@ -22,13 +22,13 @@ class Predicates {
   bool fails(const Columns& columns, uint64_t row, size_t predicate) const;
   size_t first_failing(const Columns& columns, uint64_t row) const;  // names().size(): none
   // The rule behind a predicate; null for those of language.
-  const RuleLine* rule(size_t predicate) const {
-    return predicate < first_rule_ ? nullptr : &rules_.rules()[predicate - first_rule_];
+  const Rule* rule(size_t predicate) const {
+    return predicate < first_rule_ ? nullptr : &recipe_.rules()[predicate - first_rule_];
   }
-  const Rules& rules() const { return rules_; }
+  const Recipe& recipe() const { return recipe_; }
 
  private:
-  Rules rules_;
+  Recipe recipe_;
   std::vector<uint64_t> languages_;
   double min_score_;
   std::vector<std::string> names_;

@@ -95,7 +95,7 @@ PipelineResult run_pipeline(const PipelineConfig& config, const kn::Exec& exec, 
   return result;
 }
 
-PipelineConfig config_of_run(const fs::path& folder) {
+PipelineConfig pipeline_config_of(const fs::path& folder) {
   const fs::path file = folder / "run.json";
   check(fs::exists(file), Code::input, "[data] ", folder.string(), " holds no run of the pipeline (no run.json)");
   PipelineConfig config;

@@ -26,6 +26,6 @@ struct PipelineResult {
 PipelineResult run_pipeline(const PipelineConfig& config, const kn::Exec& exec, Log& log, const std::string& version);
 
 // The config of a run: Error{input} when the folder holds none.
-PipelineConfig config_of_run(const fs::path& folder);
+PipelineConfig pipeline_config_of(const fs::path& folder);
 
 }  // namespace llmctl

@@ -73,7 +73,7 @@ struct MinhashStats {
   uint64_t clusters = 0, removed = 0, largest_cluster = 0;
   uint64_t spilled_bytes = 0;
 };
-// Memory: memory_bytes, in which the union-find takes 24 bytes for each document that has a copy
+// Memory: memory_bytes; while clusters are made, half of it holds 28 bytes for each document that has a copy
 // (Error{memory} says how much it would need). Options must be those the files were written with, but for
 // threshold and representatives: Error{input}, as for a file that is cut or damaged, naming it.
 MinhashStats minhash_clusters(const std::vector<fs::path>& files, const MinhashOptions& options,

@@ -14,9 +14,9 @@ namespace {
 // does not fill the memory.
 class PieceMemory {
  public:
-  explicit PieceMemory(const Bpe& bpe) : bpe_(bpe) {}
+  explicit PieceMemory(const TokenModel& model) : model_(model) {}
   void encode(std::string_view piece, std::vector<int32_t>& out) {
-    if (piece.size() > kLongest) return bpe_.encode(piece, out);
+    if (piece.size() > kLongest) return model_.encode(piece, out);
     const auto known = spans_.find(piece);
     if (known != spans_.end()) {
       const auto [begin, end] = known->second;
@@ -24,7 +24,7 @@ class PieceMemory {
       return;
     }
     const size_t before = out.size();
-    bpe_.encode(piece, out);
+    model_.encode(piece, out);
     if (spans_.size() >= kMost) return;
     const auto begin = static_cast<uint32_t>(ids_.size());
     ids_.insert(ids_.end(), out.begin() + static_cast<ptrdiff_t>(before), out.end());
@@ -33,7 +33,7 @@ class PieceMemory {
 
  private:
   static constexpr size_t kLongest = 32, kMost = size_t{1} << 18;
-  const Bpe& bpe_;
+  const TokenModel& model_;
   std::unordered_map<std::string, std::pair<uint32_t, uint32_t>, StringHash, std::equal_to<>> spans_;
   std::vector<int32_t> ids_;
 };
@@ -84,7 +84,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
   const State& s = *state_;
   std::vector<int32_t> out;
   if (options.add_special) out = s.prefix;
-  PieceMemory memory(s.bpe);
+  PieceMemory memory(s.model());
   for (const Section& section : s.raw_finder.split(text, options.parse_special)) {
     if (section.id >= 0) {
       out.push_back(section.id);

@@ -127,10 +127,13 @@ void read_symbols(State& state) {
   check(!(bpe.byte_level && bpe.byte_fallback), Code::unsupported,
         "[tokenizer] ByteLevel together with byte_fallback is not offered");
   bpe.byte_ids.fill(-1);
+  bpe.sizes.assign(state.entries.size(), 0);
   for (const auto& [spelling, id] : state.ids) {
+    bpe.sizes[static_cast<size_t>(id)] = static_cast<uint32_t>(spelling.size());
     if (!bpe.byte_level) {
       bpe.ids.emplace(spelling, id);
     } else if (auto bytes = unspell_bytes(spelling)) {
+      bpe.sizes[static_cast<size_t>(id)] = static_cast<uint32_t>(bytes->size());
       if (bytes->size() == 1) bpe.byte_ids[static_cast<uint8_t>((*bytes)[0])] = id;
       bpe.ids.emplace(std::move(*bytes), id);
     }

@@ -3,6 +3,7 @@
 // to the data room.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,7 +34,9 @@ struct Tokenizer::State {
   StringIds ids;                       // spelling to id
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
-  Bpe bpe;
+  Bpe bpe;                                  // what BPE files hold, and the fast path
+  std::unique_ptr<const TokenModel> other;  // the model of files of another kind, else null
+  const TokenModel& model() const { return other ? *other : bpe; }
   AddedTokenFinder raw_finder, normalized_finder;  // matched before and after normalization
   TokenDecoder decoder;
   std::vector<int32_t> prefix, suffix;  // what the template adds

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "data/tokenizer/bpe.h"
 #include "data/tokenizer/tokenizer.h"
 
 #include "data/packed/counter_random.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole documents: exact copies, and near copies by MinHash.
 #include "data/dedup/exact.h"
+#include "data/dedup/minhash.h"
 #include "data/packed/pack.h"
 #include "data/pipeline/stages.h"
 
@@ -75,6 +76,49 @@ StageOutcome exact(StageContext& context) {
   return outcome;
 }
 
+MinhashOptions options_of(const MinHashConfig& m) {
+  return {.n = static_cast<uint32_t>(m.words), .bands = static_cast<uint32_t>(m.bands), .rows = static_cast<uint32_t>(m.rows),
+          .threshold = m.threshold, .seed = m.seed};
+}
+
+// Signatures are kept a part at a time: a killed run goes on with the parts that are missing.
+void write_signatures(StageContext& context, const Part& part, const fs::path& file, Meter& meter) {
+  MinhashWriter writer(file, options_of(context.config.dedup.minhash), context.exec, true);
+  for_each_batch(context.exec, part, [&](std::vector<Located>& batch) {
+    writer.add(texts_of(part, context.config, batch));
+    meter.add(size_of(batch));
+  });
+  writer.commit();
+  write_file(context.folder.file(part.number, "signed"), context.folder.key(), true);
+}
+
+StageOutcome minhash(StageContext& context) {
+  StageOutcome outcome;
+  outcome.rules = {"minhash.copy"};
+  outcome.bytes = alive_bytes(context.parts);
+  std::vector<fs::path> files;
+  {
+    Meter meter(context.log, "MinHash signatures", "bytes", outcome.bytes);
+    for (const Part& part : context.parts) {
+      files.push_back(context.folder.file(part.number, "minhash"));
+      const fs::path done = context.folder.file(part.number, "signed");
+      if (fs::exists(files.back()) && fs::exists(done) && read_file(done) == context.folder.key()) continue;
+      write_signatures(context, part, files.back(), meter);
+    }
+  }
+  ClusterVerdicts verdicts(context);
+  const MinhashStats s = minhash_clusters(files, options_of(context.config.dedup.minhash),
+                                          {.folder = context.scratch, .memory_bytes = memory_of(context.config)}, context.exec,
+                                          [&](const DedupVerdict& v) { verdicts.add(v); });
+  verdicts.finish();
+  outcome.extra = {{"candidates", s.candidates}, {"edges", s.edges}, {"clusters", s.clusters},
+                   {"largest_cluster", s.largest_cluster}, {"spilled_bytes", s.spilled_bytes}};
+  // Verdicts say it all from here on.
+  for (const Part& part : context.parts)
+    for (const char* suffix : {"signed", "minhash"}) fs::remove(context.folder.file(part.number, suffix));
+  return outcome;
+}
+
 }  // namespace
 
 uint64_t alive_bytes(const std::vector<Part>& parts) {
@@ -91,6 +135,11 @@ Stage exact_stage(const PipelineConfig& config) {
   Json priorities = Json::array();
   for (const SourceConfig& s : config.sources) priorities.push_back(s.priority);
   return {"exact", {{"priorities", priorities}}, "", exact, nullptr};
+}
+
+Stage minhash_stage(const PipelineConfig& config) {
+  MinHashConfig m = config.dedup.minhash;
+  return {"minhash", {{"priorities", exact_stage(config).config["priorities"]}, {"minhash", fields_of(m).write()}}, "", minhash, nullptr};
 }
 
 }  // namespace llmctl

@@ -62,6 +62,7 @@ void tell(PipelineResult& result, const Stage& stage, const Json& manifest) {
 std::vector<Stage> stages_of(const PipelineConfig& config) {
   std::vector<Stage> stages = {extract_stage(config), filter_stage(config)};
   if (config.dedup.exact) stages.push_back(exact_stage(config));
+  if (config.dedup.minhash.enabled) stages.push_back(minhash_stage(config));
   stages.push_back(config.pack.tokenizer.empty() ? documents_stage(config) : pack_stage(config));
   return stages;
 }

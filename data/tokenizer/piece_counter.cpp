@@ -113,10 +113,10 @@ PieceCounter& PieceCounter::operator=(PieceCounter&&) noexcept = default;
 
 void PieceCounter::add(std::string_view text) {
   bytes_ += text.size();
-  const Pieces pieces = cut_.cut(std::string(text), true);
-  const char* end = pieces.text.data() + pieces.text.size();
-  for (const Range& r : pieces.ranges)
-    put(std::string_view(pieces.text).substr(r.begin, r.end - r.begin), 1, end);
+  const bool in_place = cut_.in_place();
+  const char* end = text.data() + text.size();
+  cut_.for_each_piece(text, true,
+                      [&](std::string_view piece) { put(piece, 1, in_place ? end : piece.data() + piece.size()); });
 }
 
 void PieceCounter::put(std::string_view piece, uint64_t count, const char* end) {

@@ -25,7 +25,7 @@ struct SourceConfig {
     v("field", field, "text field of JSON lines");
     v("priority", priority, "the copy kept is that of the lowest priority, then the lowest id").range(0, 65535);
     v("weight", weight, "share of the mixture, in any unit; 0: as much as there is times epochs").range(0, 1e6);
-    v("epochs", epochs, "copies of each document, in thousandths; with weights: the most of them").range(0, 1000);
+    v("epochs", epochs, "copies of each document, to a thousandth; with weights: the most of them").range(0, 1000);
   }
 };
 
@@ -74,15 +74,16 @@ struct MinHashConfig {
 
 struct LinesConfig {
   bool enabled = false;
-  std::string unit = "line";
-  int64_t min_chars = 20;
+  std::string part = "line";
+  uint32_t span = 1, min_words = 5;
   double max_removed = 0.5;
   template <class V>
   void fields(V& v) {
-    v("enabled", enabled, "drop lines or paragraphs seen before");
-    v("unit", unit, "what is compared").choices({"line", "paragraph"});
-    v("min_chars", min_chars, "shorter ones stay").range(0, 1e6);
-    v("max_removed", max_removed, "share of characters above which the document goes").range(0, 1);
+    v("enabled", enabled, "cut out parts of texts that were seen before");
+    v("part", part, "what is compared").choices({"line", "paragraph", "sentence"});
+    v("span", span, "parts in a row that are compared as one").range(1, 64);
+    v("min_words", min_words, "of a span; shorter ones stay").range(1, 1e6);
+    v("max_removed", max_removed, "share of bytes above which the document goes").range(0, 1);
   }
 };
 
@@ -102,15 +103,15 @@ struct DedupConfig {
 
 struct DecontaminateConfig {
   std::vector<std::string> inputs;
-  std::string field = "text";
-  int64_t ngram = 13;
-  double min_overlap = 0.8;
+  uint32_t ngram = 13, min_words = 8, max_records = 16;
+  double min_overlap = 0.5;
   template <class V>
   void fields(V& v) {
-    v("inputs", inputs, "evaluation files, JSON lines or text");
-    v("field", field, "text field of their JSON lines");
+    v("inputs", inputs, "evaluation files, JSON lines: every string of a record counts");
     v("ngram", ngram, "words that make an overlap").range(3, 64);
-    v("min_overlap", min_overlap, "share of an evaluation text found in one document").range(0, 1);
+    v("min_words", min_words, "of an evaluation text that is shorter").range(1, 64);
+    v("max_records", max_records, "records that may share an n-gram before it counts as their template").range(1, 1e6);
+    v("min_overlap", min_overlap, "least share of a record's n-grams found in a document that goes").range(0, 1);
   }
 };
 
@@ -123,6 +124,20 @@ struct ScoreConfig {
     v("min_quality", min_quality, "least probability of good text kept; 0: only scored").range(0, 1);
     v("perplexity", perplexity, "file of an n-gram model");
     v("max_perplexity", max_perplexity, "greatest perplexity kept; 0: only scored").range(0, 1e12);
+  }
+};
+
+struct ScrubConfig {
+  bool enabled = false, email = true, phone = true, ip = true, card = true, secret = true, fineweb = false;
+  template <class V>
+  void fields(V& v) {
+    v("enabled", enabled, "replace personal data and keys");
+    v("email", email, "e-mail addresses");
+    v("phone", phone, "telephone numbers");
+    v("ip", ip, "public IP addresses");
+    v("card", card, "card numbers whose check digit is right");
+    v("secret", secret, "keys, tokens and passwords");
+    v("fineweb", fineweb, "FineWeb's replacements instead of [EMAIL] and the like");
   }
 };
 
@@ -155,7 +170,7 @@ struct PipelineConfig {
   DedupConfig dedup;
   DecontaminateConfig decontaminate;
   ScoreConfig score;
-  bool scrub = false;
+  ScrubConfig scrub;
   MixConfig mix;
   PackConfig pack;
   template <class V>
@@ -170,7 +185,7 @@ struct PipelineConfig {
     v.object("dedup", dedup);
     v.object("decontaminate", decontaminate);
     v.object("score", score);
-    v("scrub", scrub, "replace personal data and keys");
+    v.object("scrub", scrub);
     v.object("mix", mix);
     v.object("pack", pack);
   }

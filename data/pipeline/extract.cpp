@@ -3,7 +3,7 @@
 
 #include "data/packed/pack.h"
 #include "data/pipeline/stages.h"
-#include "data/quality/recipe.h"
+#include "data/quality/presets.h"
 #include "data/web/extract.h"
 #include "data/web/ingest.h"
 #include "data/web/language.h"
@@ -226,6 +226,16 @@ std::string language_text(uint64_t number) {
   return code;
 }
 
+// What annotate() depends on: thresholds are asked of the columns later.
+static Json annotation_of(const Recipe& recipe) {
+  Json filters = recipe.resolved();
+  for (Json& filter : filters)
+    for (const Preset* preset : find_presets(filter["preset"].get<std::string>()))
+      for (const PresetRule& rule : preset->rules)
+        if (rule.argument) filter.erase(rule.argument);
+  return {{"filters", filters}, {"columns", recipe.columns()}};
+}
+
 Stage extract_stage(const PipelineConfig& config) {
   PipelineConfig copy = config;
   Json sources = Json::array();
@@ -233,7 +243,7 @@ Stage extract_stage(const PipelineConfig& config) {
     sources.push_back({{"name", s.name}, {"licence", s.licence}, {"format", s.format}, {"field", s.field}});
   return {"extract",
           {{"sources", sources}, {"extract", fields_of(copy.extract).write()}, {"languages", !config.language.keep.empty()},
-           {"filters", Recipe(config.filters).resolved()}},
+           {"annotation", annotation_of(Recipe(config.filters))}},
           "", extract, load};
 }
 

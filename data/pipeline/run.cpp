@@ -6,6 +6,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "data/pipeline/stages.h"
 #include "data/text/json_fields.h"
 
@@ -63,6 +65,11 @@ std::vector<Stage> stages_of(const PipelineConfig& config) {
   std::vector<Stage> stages = {extract_stage(config), filter_stage(config)};
   if (config.dedup.exact) stages.push_back(exact_stage(config));
   if (config.dedup.minhash.enabled) stages.push_back(minhash_stage(config));
+  if (config.dedup.lines.enabled) stages.push_back(lines_stage(config));
+  if (!config.decontaminate.inputs.empty()) stages.push_back(decontaminate_stage(config));
+  if (config.scrub.enabled) stages.push_back(scrub_stage(config));
+  const auto mixed = [](const SourceConfig& s) { return s.weight > 0 || s.epochs != 1; };
+  if (std::any_of(config.sources.begin(), config.sources.end(), mixed)) stages.push_back(mix_stage(config));
   stages.push_back(config.pack.tokenizer.empty() ? documents_stage(config) : pack_stage(config));
   return stages;
 }

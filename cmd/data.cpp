@@ -35,7 +35,8 @@ int run(RunOptions& o, Common& common) {
   resolve(o);
   Runtime runtime(common);
   const PipelineResult r = run_pipeline(o.config, runtime.exec, common.log, kVersion);
-  std::string text = fmt::format("{}: {} documents in, {} out, digest {}", o.config.output, r.documents_in, r.documents_out, r.digest);
+  std::string text = fmt::format("{}: {} documents in, {} out, digest {}", o.config.output, r.documents_in,
+                                 r.documents_out, r.digest);
   if (!r.dropped.empty()) text += "\ndropped" + rows_of(r.dropped);
   if (!r.skipped.empty()) text += "\nno documents" + rows_of(r.skipped);
   print_result(common, r.json(), text);
@@ -75,7 +76,8 @@ void declare_report(CLI::App& verb, Common& common) {
   CLI::App& app = *verb.add_subcommand("report", "what a run kept and dropped, by stage, rule and source");
   auto o = std::make_shared<ReportOptions>();
   app.add_option("DIR", o->folder, "folder of the run")->required();
-  app.add_option("--what-if", o->what_if, "a rule: what other thresholds of it would keep, from the stored columns");
+  app.add_option("--what-if", o->what_if,
+                 "a rule: what other thresholds of it would keep, from the stored columns");
   app.add_option("--html", o->html, "also write a page with the curves of all rules that dropped anything");
   app.add_flag("--force", o->force, "replace the page");
   examples(app, {"llmctl data report runs/corpus --html report.html",
@@ -89,7 +91,8 @@ struct TraceOptions {
 };
 
 void declare_trace(CLI::App& verb, Common& common) {
-  CLI::App& app = *verb.add_subcommand("trace", "from a token of a shard to its document, source file and bytes");
+  CLI::App& app =
+      *verb.add_subcommand("trace", "from a token of a shard to its document, source file and bytes");
   auto o = std::make_shared<TraceOptions>();
   app.add_option("SHARD", o->shard, "a shard that data run packed")->required();
   app.add_option("OFFSET", o->offset, "number of the token in the shard, from 0")->required();

@@ -6,7 +6,8 @@
 namespace llmctl {
 
 void check_config(const PipelineConfig& config) {
-  check(!config.output.empty(), Code::usage, "[data] name the run's folder: \"output\" in the config, or --output");
+  check(!config.output.empty(), Code::usage,
+        "[data] name the run's folder: \"output\" in the config, or --output");
   check(!config.sources.empty(), Code::input, "[data] the config names no sources");
   std::set<std::string> names;
   bool weights = false;
@@ -16,10 +17,12 @@ void check_config(const PipelineConfig& config) {
     weights = weights || s.weight > 0;
   }
   for (const SourceConfig& s : config.sources)
-    check(!weights || s.weight > 0, Code::input, "[data] source ", s.name, " has no weight, others have: give each one, or none");
+    check(!weights || s.weight > 0, Code::input, "[data] source ", s.name,
+          " has no weight, others have: give each one, or none");
   check(config.mix.characters == 0 || weights, Code::input, "[data] mix.characters needs weights of sources");
   const MinHashConfig& m = config.dedup.minhash;
-  check(m.bands * m.rows <= 1024, Code::input, "[data] dedup.minhash: ", m.bands, " bands of ", m.rows, " rows, at most 1024 hashes");
+  check(m.bands * m.rows <= 1024, Code::input, "[data] dedup.minhash: ", m.bands, " bands of ", m.rows,
+        " rows, at most 1024 hashes");
 }
 
 namespace {
@@ -33,7 +36,8 @@ struct Preset {
 constexpr Preset kPresets[] = {
     {"c4", R"({"language": {"keep": ["en"], "min_score": 0.99}, "filters": ["c4"],
                "dedup": {"exact": true, "minhash": {"enabled": false}, "lines": {"enabled": false}}})"},
-    {"gopher", R"({"language": {"keep": ["en"], "min_score": 0.65}, "filters": ["gopher_repetition", "gopher_quality"],
+    {"gopher",
+     R"({"language": {"keep": ["en"], "min_score": 0.65}, "filters": ["gopher_repetition", "gopher_quality"],
                    "dedup": {"exact": true, "minhash": {"enabled": true, "words": 13, "bands": 9, "rows": 13, "threshold": 0.8, "seed": 1},
                              "lines": {"enabled": false}}})"},
     {"fineweb", R"({"language": {"keep": ["en"], "min_score": 0.65},

@@ -23,9 +23,12 @@ struct SourceConfig {
     v("licence", licence, "of records that do not say");
     v("format", format, "auto: by the name").choices({"auto", "warc", "jsonl", "text", "markdown", "html"});
     v("field", field, "text field of JSON lines");
-    v("priority", priority, "the copy kept is that of the lowest priority, then the lowest id").range(0, 65535);
-    v("weight", weight, "share of the mixture, in any unit; 0: as much as there is times epochs").range(0, 1e6);
-    v("epochs", epochs, "copies of each document, to a thousandth; with weights: the most of them").range(0, 1000);
+    v("priority", priority, "the copy kept is that of the lowest priority, then the lowest id")
+        .range(0, 65535);
+    v("weight", weight, "share of the mixture, in any unit; 0: as much as there is times epochs")
+        .range(0, 1e6);
+    v("epochs", epochs, "copies of each document, to a thousandth; with weights: the most of them")
+        .range(0, 1000);
   }
 };
 
@@ -35,7 +38,9 @@ struct ExtractConfig {
   bool markdown = true, keep_all = false;
   template <class V>
   void fields(V& v) {
-    v("max_record_bytes", max_record_bytes, "unpacked, of a WARC block, a line or a file; larger ones are skipped").range(1, 1e12);
+    v("max_record_bytes", max_record_bytes,
+      "unpacked, of a WARC block, a line or a file; larger ones are skipped")
+        .range(1, 1e12);
     v("max_html_bytes", max_html_bytes, "of a page; larger ones are dropped").range(1, 1e12);
     v("max_depth", max_depth, "of elements; below, tags are lost and text is kept").range(1, 1e5);
     v("max_nodes", max_nodes, "of a page").range(1, 1e9);
@@ -110,8 +115,10 @@ struct DecontaminateConfig {
     v("inputs", inputs, "evaluation files, JSON lines: every string of a record counts");
     v("ngram", ngram, "words that make an overlap").range(3, 64);
     v("min_words", min_words, "of an evaluation text that is shorter").range(1, 64);
-    v("max_records", max_records, "records that may share an n-gram before it counts as their template").range(1, 1e6);
-    v("min_overlap", min_overlap, "least share of a record's n-grams found in a document that goes").range(0, 1);
+    v("max_records", max_records, "records that may share an n-gram before it counts as their template")
+        .range(1, 1e6);
+    v("min_overlap", min_overlap, "least share of a record's n-grams found in a document that goes")
+        .range(0, 1);
   }
 };
 
@@ -146,7 +153,8 @@ struct MixConfig {
   uint64_t seed = 0;
   template <class V>
   void fields(V& v) {
-    v("characters", characters, "bytes of text in all when sources have weights; 0: as much as epochs allow").range(0, 1e18);
+    v("characters", characters, "bytes of text in all when sources have weights; 0: as much as epochs allow")
+        .range(0, 1e18);
     v("seed", seed, "of the choice of documents for part of an epoch");
   }
 };

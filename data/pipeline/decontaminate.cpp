@@ -8,11 +8,13 @@ namespace {
 
 StageOutcome decontaminate(StageContext& context) {
   const DecontaminateConfig& c = context.config.decontaminate;
-  const EvaluationIndex index(expand_inputs(c.inputs), {.n = c.ngram, .min_words = c.min_words, .max_records = c.max_records});
+  const EvaluationIndex index(expand_inputs(c.inputs),
+                              {.n = c.ngram, .min_words = c.min_words, .max_records = c.max_records});
   StageOutcome outcome;
   outcome.rules = {"decontaminate.overlap"};
   outcome.bytes = alive_bytes(context.parts);
-  outcome.extra = {{"records", index.records()}, {"grams", index.grams()}, {"unsearchable", index.unsearchable()}};
+  outcome.extra = {
+      {"records", index.records()}, {"grams", index.grams()}, {"unsearchable", index.unsearchable()}};
   Meter meter(context.log, "decontaminating", "bytes", outcome.bytes);
   for (const Part& part : context.parts) {
     if (!context.folder.finished_part(part.number).is_null()) continue;
@@ -47,7 +49,11 @@ Stage decontaminate_stage(const PipelineConfig& config) {
   DecontaminateConfig c = config.decontaminate;
   Json digests = Json::array();
   for (const fs::path& file : expand_inputs(c.inputs)) digests.push_back(digest_of_file(file).hex());
-  return {"decontaminate", {{"decontaminate", fields_of(c).write()}, {"files", digests}}, "", decontaminate, nullptr};
+  return {"decontaminate",
+          {{"decontaminate", fields_of(c).write()}, {"files", digests}},
+          "",
+          decontaminate,
+          nullptr};
 }
 
 }  // namespace llmctl

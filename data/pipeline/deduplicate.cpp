@@ -8,11 +8,13 @@
 namespace llmctl {
 namespace {
 
-std::vector<DedupText> texts_of(const Part& part, const PipelineConfig& config, const std::vector<Located>& batch) {
+std::vector<DedupText> texts_of(const Part& part, const PipelineConfig& config,
+                                const std::vector<Located>& batch) {
   std::vector<DedupText> texts;
   texts.reserve(batch.size());
   for (const Located& l : batch)
-    texts.push_back({place_id(part.number, l.place), static_cast<uint32_t>(config.sources[part.source].priority), l.record.text});
+    texts.push_back({place_id(part.number, l.place),
+                     static_cast<uint32_t>(config.sources[part.source].priority), l.record.text});
   return texts;
 }
 
@@ -57,7 +59,9 @@ class ClusterVerdicts {
   std::optional<Verdicts> verdicts_;
 };
 
-uint64_t memory_of(const PipelineConfig& config) { return static_cast<uint64_t>(config.dedup.memory_mb) << 20; }
+uint64_t memory_of(const PipelineConfig& config) {
+  return static_cast<uint64_t>(config.dedup.memory_mb) << 20;
+}
 
 StageOutcome exact(StageContext& context) {
   ExactDedup dedup({.folder = context.scratch, .memory_bytes = memory_of(context.config)}, context.exec);
@@ -77,8 +81,11 @@ StageOutcome exact(StageContext& context) {
 }
 
 MinhashOptions options_of(const MinHashConfig& m) {
-  return {.n = static_cast<uint32_t>(m.words), .bands = static_cast<uint32_t>(m.bands), .rows = static_cast<uint32_t>(m.rows),
-          .threshold = m.threshold, .seed = m.seed};
+  return {.n = static_cast<uint32_t>(m.words),
+          .bands = static_cast<uint32_t>(m.bands),
+          .rows = static_cast<uint32_t>(m.rows),
+          .threshold = m.threshold,
+          .seed = m.seed};
 }
 
 // Signatures are kept a part at a time: a killed run goes on with the parts that are missing.
@@ -107,12 +114,16 @@ StageOutcome minhash(StageContext& context) {
     }
   }
   ClusterVerdicts verdicts(context);
-  const MinhashStats s = minhash_clusters(files, options_of(context.config.dedup.minhash),
-                                          {.folder = context.scratch, .memory_bytes = memory_of(context.config)}, context.exec,
-                                          [&](const DedupVerdict& v) { verdicts.add(v); });
+  const MinhashStats s =
+      minhash_clusters(files, options_of(context.config.dedup.minhash),
+                       {.folder = context.scratch, .memory_bytes = memory_of(context.config)}, context.exec,
+                       [&](const DedupVerdict& v) { verdicts.add(v); });
   verdicts.finish();
-  outcome.extra = {{"candidates", s.candidates}, {"edges", s.edges}, {"clusters", s.clusters},
-                   {"largest_cluster", s.largest_cluster}, {"spilled_bytes", s.spilled_bytes}};
+  outcome.extra = {{"candidates", s.candidates},
+                   {"edges", s.edges},
+                   {"clusters", s.clusters},
+                   {"largest_cluster", s.largest_cluster},
+                   {"spilled_bytes", s.spilled_bytes}};
   // Verdicts say it all from here on.
   for (const Part& part : context.parts)
     for (const char* suffix : {"signed", "minhash"}) fs::remove(context.folder.file(part.number, suffix));
@@ -139,7 +150,11 @@ Stage exact_stage(const PipelineConfig& config) {
 
 Stage minhash_stage(const PipelineConfig& config) {
   MinHashConfig m = config.dedup.minhash;
-  return {"minhash", {{"priorities", exact_stage(config).config["priorities"]}, {"minhash", fields_of(m).write()}}, "", minhash, nullptr};
+  return {"minhash",
+          {{"priorities", exact_stage(config).config["priorities"]}, {"minhash", fields_of(m).write()}},
+          "",
+          minhash,
+          nullptr};
 }
 
 }  // namespace llmctl

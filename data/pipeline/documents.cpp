@@ -12,8 +12,9 @@ namespace {
 
 std::string line_of(const Part& part, const Located& l) {
   const Record& r = l.record;
-  Json json = {{"text", r.text}, {"id", std::to_string(r.file) + "/" + std::to_string(r.number)}, {"source", r.source},
-               {"file", part.input.string()}, {"offset", r.offset}, {"length", r.length}};
+  Json json = {{"text", r.text},     {"id", std::to_string(r.file) + "/" + std::to_string(r.number)},
+               {"source", r.source}, {"file", part.input.string()},
+               {"offset", r.offset}, {"length", r.length}};
   if (!r.url.empty()) json["url"] = r.url;
   if (!r.date.empty()) json["date"] = r.date;
   if (!r.licence.empty()) json["licence"] = r.licence;
@@ -38,8 +39,9 @@ void write_part(StageContext& context, const Part& part, Meter& meter) {
   for_each_batch(context.exec, part, [&](std::vector<Located>& batch) {
     std::erase_if(batch, [&](const Located& l) { return !part.copies.empty() && part.copies[l.place] == 0; });
     std::vector<std::string> lines(batch.size());
-    for_each_index(context.exec, static_cast<int64_t>(batch.size()),
-                   [&](int64_t i) { lines[static_cast<size_t>(i)] = line_of(part, batch[static_cast<size_t>(i)]); });
+    for_each_index(context.exec, static_cast<int64_t>(batch.size()), [&](int64_t i) {
+      lines[static_cast<size_t>(i)] = line_of(part, batch[static_cast<size_t>(i)]);
+    });
     std::string text;
     uint64_t bytes = 0;
     for (size_t i = 0; i < lines.size(); ++i) {
@@ -68,6 +70,8 @@ StageOutcome write_documents(StageContext& context) {
 
 }  // namespace
 
-Stage documents_stage(const PipelineConfig&) { return {"documents", Json::object(), "", write_documents, nullptr}; }
+Stage documents_stage(const PipelineConfig&) {
+  return {"documents", Json::object(), "", write_documents, nullptr};
+}
 
 }  // namespace llmctl

@@ -9,7 +9,8 @@ namespace llmctl {
 namespace {
 
 // A part's records anew: `edit` changes those of a batch, places of what is dropped stay, empty.
-Digest rewrite(StageContext& context, const Part& part, const std::function<void(std::vector<Located>&)>& edit) {
+Digest rewrite(StageContext& context, const Part& part,
+               const std::function<void(std::vector<Located>&)>& edit) {
   RecordFileWriter writer(context.folder.file(part.number, "records"), true);
   Record nothing;
   nothing.file = part.number;
@@ -41,7 +42,8 @@ TextPart part_of(const std::string& name) {
 }
 
 // `repeated` of one part, by place.
-void cut_part(StageContext& context, const Part& part, const std::map<uint64_t, std::vector<uint32_t>>& repeated) {
+void cut_part(StageContext& context, const Part& part,
+              const std::map<uint64_t, std::vector<uint32_t>>& repeated) {
   const LinesConfig& lines = context.config.dedup.lines;
   Verdicts verdicts(part.documents);
   verdicts.columns().add_integer("removed");
@@ -61,8 +63,11 @@ void cut_part(StageContext& context, const Part& part, const std::map<uint64_t, 
 
 StageOutcome cut_lines(StageContext& context) {
   const LinesConfig& lines = context.config.dedup.lines;
-  LineDedup dedup({.folder = context.scratch, .memory_bytes = static_cast<uint64_t>(context.config.dedup.memory_mb) << 20,
-                   .part = part_of(lines.part), .span = lines.span, .min_words = lines.min_words},
+  LineDedup dedup({.folder = context.scratch,
+                   .memory_bytes = static_cast<uint64_t>(context.config.dedup.memory_mb) << 20,
+                   .part = part_of(lines.part),
+                   .span = lines.span,
+                   .min_words = lines.min_words},
                   context.exec);
   StageOutcome outcome;
   outcome.rules = {"lines.max_removed"};
@@ -73,7 +78,8 @@ StageOutcome cut_lines(StageContext& context) {
     for_each_batch(context.exec, part, [&](std::vector<Located>& batch) {
       std::vector<DedupText> texts;
       for (const Located& l : batch)
-        texts.push_back({place_id(part.number, l.place), static_cast<uint32_t>(context.config.sources[part.source].priority), l.record.text});
+        texts.push_back({place_id(part.number, l.place),
+                         static_cast<uint32_t>(context.config.sources[part.source].priority), l.record.text});
       dedup.add(texts);
       meter.add(size_of(batch));
     });
@@ -93,7 +99,12 @@ StageOutcome cut_lines(StageContext& context) {
 // ---------------------------------------------------------------- scrub
 
 ScrubOptions options_of(const ScrubConfig& s) {
-  return {.email = s.email, .phone = s.phone, .ip = s.ip, .card = s.card, .secret = s.secret, .fineweb = s.fineweb};
+  return {.email = s.email,
+          .phone = s.phone,
+          .ip = s.ip,
+          .card = s.card,
+          .secret = s.secret,
+          .fineweb = s.fineweb};
 }
 
 StageOutcome scrub_texts(StageContext& context) {
@@ -105,14 +116,16 @@ StageOutcome scrub_texts(StageContext& context) {
   for (const Part& part : context.parts) {
     if (!context.folder.finished_part(part.number).is_null()) continue;
     Verdicts verdicts(part.documents);
-    for (int k = 0; k < kPersonalDataKinds; ++k) verdicts.columns().add_integer(name_of(static_cast<PersonalData>(k)));
+    for (int k = 0; k < kPersonalDataKinds; ++k)
+      verdicts.columns().add_integer(name_of(static_cast<PersonalData>(k)));
     const Digest digest = rewrite(context, part, [&](std::vector<Located>& batch) {
       meter.add(size_of(batch));
       for_each_index(context.exec, static_cast<int64_t>(batch.size()), [&](int64_t i) {
         Located& l = batch[static_cast<size_t>(i)];
         Scrubbed clean = scrub(l.record.text, options);
         l.record.text = std::move(clean.text);
-        for (size_t k = 0; k < clean.counts.size(); ++k) verdicts.columns().at(1 + k).integers[l.place] = clean.counts[k];
+        for (size_t k = 0; k < clean.counts.size(); ++k)
+          verdicts.columns().at(1 + k).integers[l.place] = clean.counts[k];
       });
     });
     verdicts.finish(context.folder, part.number, digest, {records_name(context, part)});
@@ -124,7 +137,11 @@ StageOutcome scrub_texts(StageContext& context) {
 
 Stage lines_stage(const PipelineConfig& config) {
   LinesConfig lines = config.dedup.lines;
-  return {"lines", {{"priorities", exact_stage(config).config["priorities"]}, {"lines", fields_of(lines).write()}}, "", cut_lines, nullptr};
+  return {"lines",
+          {{"priorities", exact_stage(config).config["priorities"]}, {"lines", fields_of(lines).write()}},
+          "",
+          cut_lines,
+          nullptr};
 }
 
 Stage scrub_stage(const PipelineConfig& config) {

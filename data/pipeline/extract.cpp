@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "data/web/extract.h"
+
 #include <optional>
 
 #include "data/packed/pack.h"
 #include "data/pipeline/stages.h"
 #include "data/quality/presets.h"
-#include "data/web/extract.h"
 #include "data/web/ingest.h"
 #include "data/web/language.h"
 
@@ -22,8 +23,13 @@ struct Extraction {
 
   explicit Extraction(const PipelineConfig& config) : recipe(config.filters) {
     const ExtractConfig& e = config.extract;
-    html = {.max_bytes = e.max_html_bytes, .max_depth = e.max_depth, .max_nodes = e.max_nodes,
-            .max_attributes = e.max_attributes, .max_cells = e.max_cells, .markdown = e.markdown, .keep_all = e.keep_all};
+    html = {.max_bytes = e.max_html_bytes,
+            .max_depth = e.max_depth,
+            .max_nodes = e.max_nodes,
+            .max_attributes = e.max_attributes,
+            .max_cells = e.max_cells,
+            .markdown = e.markdown,
+            .keep_all = e.keep_all};
     if (!config.language.keep.empty()) languages.emplace();
   }
 };
@@ -66,8 +72,13 @@ void work_on(const Extraction& extraction, Work& w) {
 // One part: records in, in batches that threads share when `exec` is given.
 class PartExtraction {
  public:
-  PartExtraction(const Extraction& extraction, StageContext& context, const Part& part, const kn::Exec* exec, Meter& meter)
-      : extraction_(extraction), context_(context), part_(part), exec_(exec), meter_(meter),
+  PartExtraction(const Extraction& extraction, StageContext& context, const Part& part, const kn::Exec* exec,
+                 Meter& meter)
+      : extraction_(extraction),
+        context_(context),
+        part_(part),
+        exec_(exec),
+        meter_(meter),
         writer_(context.folder.file(part.number, "records"), true) {
     columns_.add_integer("number");
     columns_.add_integer("bytes");
@@ -79,9 +90,11 @@ class PartExtraction {
 
   void run() {
     const SourceConfig& source = context_.config.sources[part_.source];
-    const IngestOptions options{.format = source.format, .text_field = source.field,
+    const IngestOptions options{.format = source.format,
+                                .text_field = source.field,
                                 .max_record_bytes = context_.config.extract.max_record_bytes,
-                                .source = source.name, .licence = source.licence};
+                                .source = source.name,
+                                .licence = source.licence};
     const IngestCounts counts = read_records(part_.input, part_.number, options, [&](Record&& r) {
       waiting_bytes_ += r.text.size();
       waiting_.push_back({std::move(r)});
@@ -135,7 +148,8 @@ class PartExtraction {
     const Digest records = writer_.commit();
     const Digest columns = columns_.save(folder.file(part_.number, "columns"), true);
     verdicts_.save(folder.file(part_.number, "verdicts"), true);
-    Json json = {{"input", part_.input_digest.hex()}, {"documents", writer_.records()}, {"seen", counts.seen}};
+    Json json = {
+        {"input", part_.input_digest.hex()}, {"documents", writer_.records()}, {"seen", counts.seen}};
     json["skipped"] = counts.skipped.empty() ? Json::object() : Json(counts.skipped);
     json["repaired"] = counts.repaired.empty() ? Json::object() : Json(counts.repaired);
     json["lost_bytes"] = counts.lost_bytes;
@@ -183,7 +197,8 @@ StageOutcome extract(StageContext& context) {
   // A file a thread while there are many, threads within a file otherwise: the same bytes.
   const size_t threads = static_cast<size_t>(context.exec.pool->threads());
   const size_t together = open.size() / threads * threads;
-  for_each_index(context.exec, static_cast<int64_t>(together), [&](int64_t i) { one(static_cast<size_t>(i), nullptr); });
+  for_each_index(context.exec, static_cast<int64_t>(together),
+                 [&](int64_t i) { one(static_cast<size_t>(i), nullptr); });
   for (size_t i = together; i < open.size(); ++i) one(i, &context.exec);
   StageOutcome outcome;
   outcome.rules = kRules;
@@ -199,14 +214,16 @@ StageOutcome extract(StageContext& context) {
     lost += done["lost_bytes"].get<uint64_t>();
   }
   outcome.extra = {{"skipped", skipped.empty() ? Json::object() : Json(skipped)},
-                   {"repaired", repaired.empty() ? Json::object() : Json(repaired)}, {"lost_bytes", lost}};
+                   {"repaired", repaired.empty() ? Json::object() : Json(repaired)},
+                   {"lost_bytes", lost}};
   return outcome;
 }
 
 void load(const StageFolder& folder, const Json&, std::vector<Part>& parts) {
   for (Part& part : parts) {
     const Json done = folder.finished_part(part.number);
-    check(!done.is_null(), Code::input, "[data] ", folder.file(part.number, "json").string(), " is missing; run again");
+    check(!done.is_null(), Code::input, "[data] ", folder.file(part.number, "json").string(),
+          " is missing; run again");
     part.documents = done["documents"];
     part.records = folder.file(part.number, "records");
     part.columns = folder.file(part.number, "columns");
@@ -242,9 +259,13 @@ Stage extract_stage(const PipelineConfig& config) {
   for (const SourceConfig& s : config.sources)
     sources.push_back({{"name", s.name}, {"licence", s.licence}, {"format", s.format}, {"field", s.field}});
   return {"extract",
-          {{"sources", sources}, {"extract", fields_of(copy.extract).write()}, {"languages", !config.language.keep.empty()},
+          {{"sources", sources},
+           {"extract", fields_of(copy.extract).write()},
+           {"languages", !config.language.keep.empty()},
            {"annotation", annotation_of(Recipe(config.filters))}},
-          "", extract, load};
+          "",
+          extract,
+          load};
 }
 
 }  // namespace llmctl

@@ -7,7 +7,8 @@
 
 namespace llmctl {
 
-Predicates::Predicates(const PipelineConfig& config) : recipe_(config.filters), min_score_(config.language.min_score) {
+Predicates::Predicates(const PipelineConfig& config)
+    : recipe_(config.filters), min_score_(config.language.min_score) {
   for (const std::string& code : config.language.keep) languages_.push_back(language_number(code));
   if (!languages_.empty()) names_ = {"language.other", "language.score"};
   first_rule_ = names_.size();
@@ -62,7 +63,11 @@ StageOutcome filter(StageContext& context) {
 
 Stage filter_stage(const PipelineConfig& config) {
   LanguageConfig language = config.language;
-  return {"filter", {{"language", fields_of(language).write()}, {"filters", config.filters}}, "", filter, nullptr};
+  return {"filter",
+          {{"language", fields_of(language).write()}, {"filters", config.filters}},
+          "",
+          filter,
+          nullptr};
 }
 
 }  // namespace llmctl

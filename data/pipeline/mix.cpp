@@ -14,7 +14,9 @@ namespace {
 constexpr uint64_t kOne = 1000000;  // copies are counted in millionths
 using Wide = unsigned __int128;
 
-uint64_t thousandths(double value) { return static_cast<uint64_t>(std::llround(value * 1000)); }
+uint64_t thousandths(double value) {
+  return static_cast<uint64_t>(std::llround(value * 1000));
+}
 
 std::vector<uint64_t> bytes_of_sources(const StageContext& context) {
   std::vector<uint64_t> bytes(context.config.sources.size());
@@ -32,7 +34,8 @@ Wide total_bytes(const PipelineConfig& config, const std::vector<uint64_t>& byte
   Wide least = ~Wide{0};
   for (size_t s = 0; s < bytes.size(); ++s) {
     const SourceConfig& source = config.sources[s];
-    least = std::min(least, Wide{bytes[s]} * thousandths(source.epochs) * weights / (Wide{1000} * thousandths(source.weight)));
+    least = std::min(least, Wide{bytes[s]} * thousandths(source.epochs) * weights /
+                                (Wide{1000} * thousandths(source.weight)));
   }
   return least;
 }
@@ -53,8 +56,9 @@ std::vector<uint64_t> copies_of(const StageContext& context, const std::vector<u
     const Wide share = total_bytes(config, bytes, weights) * thousandths(source.weight) / weights;
     const Wide wanted = share * kOne / bytes[s];
     if (wanted > most)
-      context.log.warning(fmt::format("[data] source {} has {} bytes: {} epochs of it are less than its weight asks for",
-                                      source.name, bytes[s], source.epochs));
+      context.log.warning(
+          fmt::format("[data] source {} has {} bytes: {} epochs of it are less than its weight asks for",
+                      source.name, bytes[s], source.epochs));
     copies.push_back(static_cast<uint64_t>(std::min<Wide>(wanted, most)));
   }
   return copies;
@@ -66,7 +70,8 @@ StageOutcome mix(StageContext& context) {
   StageOutcome outcome;
   outcome.rules = {"mix.share"};
   for (size_t s = 0; s < copies.size(); ++s)
-    outcome.extra[context.config.sources[s].name] = {{"bytes", bytes[s]}, {"epochs", static_cast<double>(copies[s]) / kOne}};
+    outcome.extra[context.config.sources[s].name] = {{"bytes", bytes[s]},
+                                                     {"epochs", static_cast<double>(copies[s]) / kOne}};
   for (const Part& part : context.parts) {
     Verdicts verdicts(part.documents);
     std::vector<uint64_t>& of = verdicts.columns().add_integer("copies");
@@ -82,7 +87,8 @@ StageOutcome mix(StageContext& context) {
 }
 
 void load_copies(const StageFolder& folder, const Json&, std::vector<Part>& parts) {
-  for (Part& part : parts) part.copies = Columns::load(folder.file(part.number, "verdicts"), {"copies"}).get("copies").integers;
+  for (Part& part : parts)
+    part.copies = Columns::load(folder.file(part.number, "verdicts"), {"copies"}).get("copies").integers;
 }
 
 }  // namespace
@@ -90,7 +96,8 @@ void load_copies(const StageFolder& folder, const Json&, std::vector<Part>& part
 Stage mix_stage(const PipelineConfig& config) {
   MixConfig c = config.mix;
   Json shares = Json::array();
-  for (const SourceConfig& s : config.sources) shares.push_back({thousandths(s.weight), thousandths(s.epochs)});
+  for (const SourceConfig& s : config.sources)
+    shares.push_back({thousandths(s.weight), thousandths(s.epochs)});
   return {"mix", {{"mix", fields_of(c).write()}, {"shares", shares}}, "", mix, load_copies};
 }
 

@@ -19,19 +19,27 @@ struct Position {
   Json shards = Json::array();
 
   Json json() const {
-    return {{"round", round}, {"part", part}, {"place", place}, {"documents", documents}, {"tokens", tokens},
-            {"skipped", skipped}, {"sum", sum.hex()}, {"shards", shards}};
+    return {{"round", round},   {"part", part},       {"place", place},   {"documents", documents},
+            {"tokens", tokens}, {"skipped", skipped}, {"sum", sum.hex()}, {"shards", shards}};
   }
   static Position from(const Json& j) {
-    return {j["round"], j["part"], j["place"], j["documents"], j["tokens"], j["skipped"],
-            Digest::from_hex(j["sum"].get<std::string>()), j["shards"]};
+    return {j["round"],
+            j["part"],
+            j["place"],
+            j["documents"],
+            j["tokens"],
+            j["skipped"],
+            Digest::from_hex(j["sum"].get<std::string>()),
+            j["shards"]};
   }
 };
 
 class Packing {
  public:
   Packing(StageContext& context, const Tokenizer& tokenizer)
-      : context_(context), folder_(context.folder.path()), tokenizer_(tokenizer),
+      : context_(context),
+        folder_(context.folder.path()),
+        tokenizer_(tokenizer),
         meter_(context.log, "packing", "bytes", alive_bytes(context.parts)) {}
 
   StageOutcome run() {
@@ -60,7 +68,9 @@ class Packing {
 
   bool has_round(uint64_t round) const {
     for (const Part& part : context_.parts)
-      if (part.copies.empty() ? round == 0 : std::any_of(part.copies.begin(), part.copies.end(), [&](uint64_t c) { return c > round; }))
+      if (part.copies.empty()
+              ? round == 0
+              : std::any_of(part.copies.begin(), part.copies.end(), [&](uint64_t c) { return c > round; }))
         return true;
     return false;
   }
@@ -104,8 +114,10 @@ class Packing {
     shard_.reset(), sources_.reset();
     position_.documents += documents, position_.tokens += tokens;
     position_.sum += digest_of(name_ + digest.hex() + sources.hex());
-    position_.shards.push_back({{"name", name_}, {"documents", documents}, {"tokens", tokens}, {"digest", digest.hex()}});
-    write_file(folder_ / (name_ + ".json"), Json{{"key", context_.folder.key()}, {"position", position_.json()}}.dump(1) + "\n", true);
+    position_.shards.push_back(
+        {{"name", name_}, {"documents", documents}, {"tokens", tokens}, {"digest", digest.hex()}});
+    write_file(folder_ / (name_ + ".json"),
+               Json{{"key", context_.folder.key()}, {"position", position_.json()}}.dump(1) + "\n", true);
   }
 
   StageOutcome finish() {
@@ -127,10 +139,14 @@ class Packing {
     outcome.digest = position_.sum;
     outcome.bytes = alive_bytes(context_.parts);
     for (const Json& shard : position_.shards)
-      for (const char* suffix : {".bin", ".idx", ".sources"}) outcome.files.push_back(shard["name"].get<std::string>() + suffix);
+      for (const char* suffix : {".bin", ".idx", ".sources"})
+        outcome.files.push_back(shard["name"].get<std::string>() + suffix);
     outcome.files.emplace_back("provenance.json");
-    outcome.extra = {{"documents", position_.documents}, {"tokens", position_.tokens}, {"skipped", position_.skipped},
-                     {"shards", position_.shards.size()}, {"digest", position_.sum.hex()}};
+    outcome.extra = {{"documents", position_.documents},
+                     {"tokens", position_.tokens},
+                     {"skipped", position_.skipped},
+                     {"shards", position_.shards.size()},
+                     {"digest", position_.sum.hex()}};
     return outcome;
   }
 
@@ -153,8 +169,11 @@ StageOutcome pack(StageContext& context) {
 
 Stage pack_stage(const PipelineConfig& config) {
   return {"pack",
-          {{"shard_tokens", config.pack.shard_tokens}, {"tokenizer", Tokenizer::load(config.pack.tokenizer).digest()}},
-          "", pack, nullptr};
+          {{"shard_tokens", config.pack.shard_tokens},
+           {"tokenizer", Tokenizer::load(config.pack.tokenizer).digest()}},
+          "",
+          pack,
+          nullptr};
 }
 
 }  // namespace llmctl

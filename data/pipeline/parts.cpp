@@ -23,7 +23,8 @@ struct Known {
 Known known_files(const fs::path& file) {
   Known known;
   if (!fs::exists(file)) return known;
-  for (const Json& f : field(read_json(file), "inputs")) {
+  const Json run = read_json(file);
+  for (const Json& f : field(run, "inputs")) {
     known.paths.push_back(string_field(f, "path"));
     known.files[known.paths.back()] = {field(f, "identity"), string_field(f, "digest")};
   }
@@ -39,9 +40,9 @@ void check_same_list(const std::vector<Part>& parts, const Known& known, const f
     check(now.count(path) > 0, Code::input, "[data] ", path, " is gone: ", folder.string(),
           " began with it; put it back, or name another output");
   for (size_t i = 0; i < parts.size(); ++i)
-    check(i < known.paths.size() && parts[i].input.string() == known.paths[i], Code::input, "[data] ", parts[i].input.string(),
-          i < known.paths.size() ? " has another place" : " is new", " in the list of inputs that ", folder.string(),
-          " began with; name another output");
+    check(i < known.paths.size() && parts[i].input.string() == known.paths[i], Code::input, "[data] ",
+          parts[i].input.string(), i < known.paths.size() ? " has another place" : " is new",
+          " in the list of inputs that ", folder.string(), " began with; name another output");
 }
 
 }  // namespace
@@ -52,9 +53,11 @@ std::vector<Part> list_parts(const PipelineConfig& config, const fs::path& folde
   uint64_t total = 0;
   for (size_t s = 0; s < config.sources.size(); ++s)
     for (const fs::path& input : expand_inputs(config.sources[s].inputs)) {
-      check(input != "-", Code::usage, "[data] a run reads files, which it can read again, not standard input");
+      check(input != "-", Code::usage,
+            "[data] a run reads files, which it can read again, not standard input");
       const bool is_new = seen.emplace(fs::weakly_canonical(input).string(), s).second;
-      check(is_new, Code::input, "[data] ", input.string(), " is named twice: its documents would be duplicates of themselves");
+      check(is_new, Code::input, "[data] ", input.string(),
+            " is named twice: its documents would be duplicates of themselves");
       Part part;
       part.number = static_cast<uint32_t>(parts.size());
       part.source = s;
@@ -62,7 +65,8 @@ std::vector<Part> list_parts(const PipelineConfig& config, const fs::path& folde
       total += part.input_bytes = fs::file_size(input);
       parts.push_back(std::move(part));
     }
-  check(parts.size() < (size_t{1} << 24), Code::input, "[data] ", parts.size(), " input files, fewer than 2^24 can be numbered");
+  check(parts.size() < (size_t{1} << 24), Code::input, "[data] ", parts.size(),
+        " input files, fewer than 2^24 can be numbered");
   const Known known = known_files(folder / "run.json");
   check_same_list(parts, known, folder);
   Meter meter(log, "digests of inputs", "bytes", total);
@@ -88,10 +92,11 @@ Json parts_json(const std::vector<Part>& parts, const PipelineConfig& config) {
   return list;
 }
 
-void for_each_batch(const kn::Exec& exec, const Part& part, const std::function<void(std::vector<Located>&)>& sink) {
+void for_each_batch(const kn::Exec& exec, const Part& part,
+                    const std::function<void(std::vector<Located>&)>& sink) {
   const RecordFile file(part.records);
-  check(file.records() == part.documents, Code::input, "[data] ", part.records.string(), " holds ", file.records(),
-        " records, ", part.documents, " are expected; delete it and run again");
+  check(file.records() == part.documents, Code::input, "[data] ", part.records.string(), " holds ",
+        file.records(), " records, ", part.documents, " are expected; delete it and run again");
   const uint64_t at_once = static_cast<uint64_t>(exec.pool->threads()) * 2;
   for (uint64_t first = 0; first < file.blocks(); first += at_once) {
     const uint64_t n = std::min(at_once, file.blocks() - first);

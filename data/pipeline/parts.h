@@ -25,15 +25,16 @@ struct Part {
   Digest input_digest;
   // Since extraction:
   uint64_t documents = 0;
-  fs::path records, columns;  // texts as the last stage left them; signals
-  std::vector<bool> alive;    // by place
+  fs::path records, columns;     // texts as the last stage left them; signals
+  std::vector<bool> alive;       // by place
   std::vector<uint64_t> copies;  // by place, since the mixture; none: one of each that is alive
 };
 
 // Progress of work that threads share. Throws Error{interrupted} from add() after a signal.
 class Meter {
  public:
-  Meter(Log& log, const std::string& what, const std::string& unit, uint64_t total) : progress_(log, what, unit, total) {}
+  Meter(Log& log, const std::string& what, const std::string& unit, uint64_t total)
+      : progress_(log, what, unit, total) {}
   void add(uint64_t done) {
     stop_if_interrupted("data run");
     const std::lock_guard lock(mutex_);
@@ -59,6 +60,7 @@ struct Located {
 };
 // The part's documents that are alive, in order and in batches of a few MiB. Error{input} naming a file that
 // is damaged.
-void for_each_batch(const kn::Exec& exec, const Part& part, const std::function<void(std::vector<Located>&)>& sink);
+void for_each_batch(const kn::Exec& exec, const Part& part,
+                    const std::function<void(std::vector<Located>&)>& sink);
 
 }  // namespace llmctl

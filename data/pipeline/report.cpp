@@ -12,28 +12,19 @@
 namespace llmctl {
 namespace {
 
-std::vector<Json> manifests_of(const fs::path& folder) {
-  std::vector<fs::path> found;
-  for (const auto& entry : fs::directory_iterator(folder))
-    if (fs::exists(entry.path() / "stage.json")) found.push_back(entry.path() / "stage.json");
-  std::sort(found.begin(), found.end());
-  std::vector<Json> out;
-  for (const fs::path& file : found) out.push_back(read_json(file));
-  // Stages of a config before this one may lie about: the chain is what the present keys say.
-  std::erase_if(out, [](const Json& m) { return !m.contains("documents_in"); });
-  return out;
-}
-
 void add_counts(Json& into, const Json& counts) {
   for (const auto& [rule, n] : counts.items()) into[rule] = into.value(rule, uint64_t{0}) + n.get<uint64_t>();
 }
 
-double number(const Json& j) { return j.get<double>(); }
+double number(const Json& j) {
+  return j.get<double>();
+}
 
 Json stage_row(const Json& m) {
   const double seconds = std::max(1e-9, number(m["seconds"]));
   Json row = {{"name", m["stage"]}};
-  for (const char* key : {"documents_in", "kept", "bytes_in", "bytes_kept", "dropped", "seconds", "threads", "peak_memory", "extra"})
+  for (const char* key : {"documents_in", "kept", "bytes_in", "bytes_kept", "dropped", "seconds", "threads",
+                          "peak_memory", "extra"})
     row[key] = m[key];
   row["documents_per_second"] = number(m["documents_in"]) / seconds;
   row["bytes_per_second"] = number(m["bytes"].get<uint64_t>() > 0 ? m["bytes"] : m["bytes_in"]) / seconds;
@@ -41,7 +32,8 @@ Json stage_row(const Json& m) {
 }
 
 std::string percent(uint64_t part, uint64_t whole) {
-  return whole > 0 ? fmt::format("{:.2f} %", 100.0 * static_cast<double>(part) / static_cast<double>(whole)) : "-";
+  return whole > 0 ? fmt::format("{:.2f} %", 100.0 * static_cast<double>(part) / static_cast<double>(whole))
+                   : "-";
 }
 
 using Rows = std::vector<std::vector<std::string>>;
@@ -49,13 +41,15 @@ using Rows = std::vector<std::vector<std::string>>;
 Rows stage_rows(const Json& report) {
   Rows rows;
   for (const Json& s : report["stages"])
-    rows.push_back({s["name"], std::to_string(s["documents_in"].get<uint64_t>()), std::to_string(s["kept"].get<uint64_t>()),
-                    percent(s["kept"], s["documents_in"]), fmt::format("{:.1f}", number(s["seconds"])),
-                    short_count(number(s["documents_per_second"])), short_count(number(s["bytes_per_second"])),
-                    short_count(number(s["peak_memory"]))});
+    rows.push_back({s["name"], std::to_string(s["documents_in"].get<uint64_t>()),
+                    std::to_string(s["kept"].get<uint64_t>()), percent(s["kept"], s["documents_in"]),
+                    fmt::format("{:.1f}", number(s["seconds"])),
+                    short_count(number(s["documents_per_second"])),
+                    short_count(number(s["bytes_per_second"])), short_count(number(s["peak_memory"]))});
   return rows;
 }
-const std::vector<std::string> kStageHeader = {"stage", "in", "kept", "share", "seconds", "documents/s", "bytes/s", "peak bytes"};
+const std::vector<std::string> kStageHeader = {"stage",   "in",          "kept",    "share",
+                                               "seconds", "documents/s", "bytes/s", "peak bytes"};
 
 Rows rule_rows(const Json& report) {
   Rows rows;
@@ -63,7 +57,8 @@ Rows rule_rows(const Json& report) {
     for (const auto& [rule, n] : s["dropped"].items())
       rows.push_back({rule, std::to_string(n.get<uint64_t>()), percent(n, s["documents_in"])});
   for (const char* key : {"skipped", "repaired"})
-    for (const auto& [name, n] : report[key].items()) rows.push_back({fmt::format("{} at ingest: {}", key, name), std::to_string(n.get<uint64_t>()), "-"});
+    for (const auto& [name, n] : report[key].items())
+      rows.push_back({fmt::format("{} at ingest: {}", key, name), std::to_string(n.get<uint64_t>()), "-"});
   return rows;
 }
 const std::vector<std::string> kRuleHeader = {"rule", "documents", "of its stage"};
@@ -71,7 +66,8 @@ const std::vector<std::string> kRuleHeader = {"rule", "documents", "of its stage
 Rows source_rows(const Json& report) {
   Rows rows;
   for (const auto& [name, s] : report["sources"].items())
-    rows.push_back({name, std::to_string(s["documents_in"].get<uint64_t>()), std::to_string(s["documents_out"].get<uint64_t>()),
+    rows.push_back({name, std::to_string(s["documents_in"].get<uint64_t>()),
+                    std::to_string(s["documents_out"].get<uint64_t>()),
                     percent(s["documents_out"], s["documents_in"])});
   return rows;
 }
@@ -97,19 +93,28 @@ std::string table_text(const std::vector<std::string>& header, const Rows& rows)
 
 Json run_report(const fs::path& folder) {
   pipeline_config_of(folder);
-  Json report = {{"documents_in", 0}, {"documents_out", 0}, {"bytes_in", 0}, {"bytes_out", 0}, {"dropped", Json::object()},
-                 {"skipped", Json::object()}, {"repaired", Json::object()}, {"digest", nullptr}};
+  Json report = {{"documents_in", 0},
+                 {"documents_out", 0},
+                 {"bytes_in", 0},
+                 {"bytes_out", 0},
+                 {"dropped", Json::object()},
+                 {"skipped", Json::object()},
+                 {"repaired", Json::object()},
+                 {"digest", nullptr}};
   Json stages = Json::array(), sources = Json::object();
-  for (const Json& m : manifests_of(folder)) {
+  for (const fs::path& stage : finished_stages(folder)) {
+    const Json m = read_json(stage / "stage.json");
     if (stages.empty()) {
       report["documents_in"] = m["documents_in"], report["bytes_in"] = m["bytes_in"];
-      if (m["extra"].contains("skipped")) report["skipped"] = m["extra"]["skipped"], report["repaired"] = m["extra"]["repaired"];
+      if (m["extra"].contains("skipped"))
+        report["skipped"] = m["extra"]["skipped"], report["repaired"] = m["extra"]["repaired"];
     }
     report["documents_out"] = m["kept"], report["bytes_out"] = m["bytes_kept"];
     add_counts(report["dropped"], m["dropped"]);
     for (const auto& [name, s] : m["sources"].items()) {
       Json& source = sources[name];
-      if (source.is_null()) source = {{"documents_in", s["documents_in"]}, {"documents_out", 0}, {"dropped", Json::object()}};
+      if (source.is_null())
+        source = {{"documents_in", s["documents_in"]}, {"documents_out", 0}, {"dropped", Json::object()}};
       source["documents_out"] = s["kept"];
       add_counts(source["dropped"], s["dropped"]);
     }
@@ -122,9 +127,11 @@ Json run_report(const fs::path& folder) {
 }
 
 std::string report_text(const Json& report) {
-  std::string text = table_text(kStageHeader, stage_rows(report)) + "\n" + table_text(kRuleHeader, rule_rows(report)) + "\n" +
+  std::string text = table_text(kStageHeader, stage_rows(report)) + "\n" +
+                     table_text(kRuleHeader, rule_rows(report)) + "\n" +
                      table_text(kSourceHeader, source_rows(report));
-  return text + (report["digest"].is_null() ? "\nnot finished: run it again to go on" : "\ndigest " + report["digest"].get<std::string>());
+  return text + (report["digest"].is_null() ? "\nnot finished: run it again to go on"
+                                            : "\ndigest " + report["digest"].get<std::string>());
 }
 
 std::string report_html(const fs::path& folder, const Json& report) {

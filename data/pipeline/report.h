@@ -26,8 +26,8 @@ struct WhatIf {
   };
   std::string rule, signal;
   bool drops_below = false;
-  double threshold = 0;  // as the run had it
-  uint64_t documents = 0;  // extracted with text
+  double threshold = 0;       // as the run had it
+  uint64_t documents = 0;     // extracted with text
   std::vector<Point> points;  // rising thresholds
   Json json() const;
   std::string text() const;

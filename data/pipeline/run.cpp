@@ -22,7 +22,8 @@ class FolderLock {
     check(fd_ >= 0, Code::io, "[data] ", folder.string(), ": cannot write to it");
     if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
       ::close(fd_);
-      throw Error(Code::usage, "[data] another run is at work in " + folder.string() + "; wait for it or end it");
+      throw Error(Code::usage,
+                  "[data] another run is at work in " + folder.string() + "; wait for it or end it");
     }
   }
   ~FolderLock() { ::close(fd_); }
@@ -36,8 +37,8 @@ class FolderLock {
 void open_folder(const fs::path& folder) {
   std::error_code ec;
   const bool used = fs::exists(folder, ec) && !fs::is_empty(folder, ec);
-  check(!used || fs::exists(folder / "run.json") || fs::exists(folder / ".lock"), Code::usage, "[data] ", folder.string(),
-        " is there and holds no run; name another output");
+  check(!used || fs::exists(folder / "run.json") || fs::exists(folder / ".lock"), Code::usage, "[data] ",
+        folder.string(), " is there and holds no run; name another output");
   fs::create_directories(folder, ec);
   check(!ec, Code::io, "[data] ", folder.string(), ": cannot create: ", ec.message());
 }
@@ -50,8 +51,11 @@ void tell(PipelineResult& result, const Stage& stage, const Json& manifest) {
   }
   result.documents_out = manifest["kept"];
   for (const auto& [rule, n] : manifest["dropped"].items()) result.dropped[rule] += n.get<uint64_t>();
-  result.stages.push_back({{"name", stage.name}, {"folder", name}, {"documents_in", manifest["documents_in"]},
-                           {"kept", manifest["kept"]}, {"seconds", manifest["seconds"]}});
+  result.stages.push_back({{"name", stage.name},
+                           {"folder", name},
+                           {"documents_in", manifest["documents_in"]},
+                           {"kept", manifest["kept"]},
+                           {"seconds", manifest["seconds"]}});
   if (stage.name == "pack" || stage.name == "documents") {
     result.output = manifest["extra"];
     result.output["folder"] = name;
@@ -75,12 +79,20 @@ std::vector<Stage> stages_of(const PipelineConfig& config) {
 }
 
 Json PipelineResult::json() const {
-  const auto object = [](const std::map<std::string, uint64_t>& m) { return m.empty() ? Json::object() : Json(m); };
-  return {{"documents_in", documents_in}, {"documents_out", documents_out}, {"dropped", object(dropped)},
-          {"skipped", object(skipped)}, {"stages", stages}, {"output", output}, {"digest", digest}};
+  const auto object = [](const std::map<std::string, uint64_t>& m) {
+    return m.empty() ? Json::object() : Json(m);
+  };
+  return {{"documents_in", documents_in},
+          {"documents_out", documents_out},
+          {"dropped", object(dropped)},
+          {"skipped", object(skipped)},
+          {"stages", stages},
+          {"output", output},
+          {"digest", digest}};
 }
 
-PipelineResult run_pipeline(const PipelineConfig& config, const kn::Exec& exec, Log& log, const std::string& version) {
+PipelineResult run_pipeline(const PipelineConfig& config, const kn::Exec& exec, Log& log,
+                            const std::string& version) {
   check_config(config);
   const std::vector<Stage> known = stages_of(config);  // what is wrong with the config is said before work
   const fs::path folder = config.output;
@@ -89,8 +101,13 @@ PipelineResult run_pipeline(const PipelineConfig& config, const kn::Exec& exec, 
   fs::remove(folder / "result.json");
   std::vector<Part> parts = list_parts(config, folder, log);
   PipelineConfig copy = config;
-  write_file(folder / "run.json",
-             Json{{"llmctl", version}, {"config", fields_of(copy).write()}, {"inputs", parts_json(parts, config)}}.dump(1) + "\n", true);
+  Json folders = Json::array();
+  for (const Stage& stage : known) folders.push_back(folder_of(stage.name));
+  const Json run = {{"llmctl", version},
+                    {"config", fields_of(copy).write()},
+                    {"stages", folders},
+                    {"inputs", parts_json(parts, config)}};
+  write_file(folder / "run.json", run.dump(1) + "\n", true);
   std::string inputs;
   for (const Part& part : parts) inputs += part.input_digest.hex();
   PipelineResult result;
@@ -103,9 +120,21 @@ PipelineResult run_pipeline(const PipelineConfig& config, const kn::Exec& exec, 
   return result;
 }
 
+std::vector<fs::path> finished_stages(const fs::path& folder) {
+  std::vector<fs::path> out;
+  const Json run = read_json(folder / "run.json");
+  for (const Json& name : field(run, "stages")) {
+    const fs::path stage = folder / name.get<std::string>();
+    if (!fs::exists(stage / "stage.json") || !read_json(stage / "stage.json").contains("documents_in")) break;
+    out.push_back(stage);
+  }
+  return out;
+}
+
 PipelineConfig pipeline_config_of(const fs::path& folder) {
   const fs::path file = folder / "run.json";
-  check(fs::exists(file), Code::input, "[data] ", folder.string(), " holds no run of the pipeline (no run.json)");
+  check(fs::exists(file), Code::input, "[data] ", folder.string(),
+        " holds no run of the pipeline (no run.json)");
   PipelineConfig config;
   fields_of(config).read(field(read_json(file), "config"), file.string());
   return config;

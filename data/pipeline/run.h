@@ -23,9 +23,12 @@ struct PipelineResult {
 };
 
 // Error{interrupted} after a signal; the next run goes on.
-PipelineResult run_pipeline(const PipelineConfig& config, const kn::Exec& exec, Log& log, const std::string& version);
+PipelineResult run_pipeline(const PipelineConfig& config, const kn::Exec& exec, Log& log,
+                            const std::string& version);
 
 // The config of a run: Error{input} when the folder holds none.
 PipelineConfig pipeline_config_of(const fs::path& folder);
+// Folders of the stages of a run that are finished, in order, up to the first that is not.
+std::vector<fs::path> finished_stages(const fs::path& folder);
 
 }  // namespace llmctl

@@ -31,7 +31,8 @@ bool all_there(const fs::path& folder, const Json& files) {
 
 Json list_files(const fs::path& folder, const std::vector<std::string>& names) {
   Json list = Json::array();
-  for (const std::string& name : names) list.push_back({{"name", name}, {"bytes", fs::file_size(folder / name)}});
+  for (const std::string& name : names)
+    list.push_back({{"name", name}, {"bytes", fs::file_size(folder / name)}});
   return list;
 }
 
@@ -39,13 +40,17 @@ struct Tally {
   uint64_t documents_in = 0, bytes_in = 0, kept = 0, bytes_kept = 0;
   std::map<std::string, uint64_t> dropped;
   Json json() const {
-    return {{"documents_in", documents_in}, {"kept", kept}, {"bytes_in", bytes_in}, {"bytes_kept", bytes_kept},
+    return {{"documents_in", documents_in},
+            {"kept", kept},
+            {"bytes_in", bytes_in},
+            {"bytes_kept", bytes_kept},
             {"dropped", dropped.empty() ? Json::object() : Json(dropped)}};
   }
 };
 
 // Applies the verdicts of one part and counts them.
-void apply_part(const fs::path& file, const std::vector<std::string>& rules, Part& part, Tally& all, Tally& source) {
+void apply_part(const fs::path& file, const std::vector<std::string>& rules, Part& part, Tally& all,
+                Tally& source) {
   const Columns verdicts = Columns::load(file, {"rule"});
   const std::vector<uint64_t>& rule = verdicts.get("rule").integers;
   check(rule.size() == part.documents, Code::input, "[data] ", file.string(), " holds ", rule.size(),
@@ -63,11 +68,22 @@ void apply_part(const fs::path& file, const std::vector<std::string>& rules, Par
         t->bytes_kept += bytes[d];
         continue;
       }
-      check(rule[d] <= rules.size(), Code::input, "[data] ", file.string(), ": rule ", rule[d], " of ", rules.size());
+      check(rule[d] <= rules.size(), Code::input, "[data] ", file.string(), ": rule ", rule[d], " of ",
+            rules.size());
       ++t->dropped[rules[rule[d] - 1]];
     }
     part.alive[d] = rule[d] == 0;
   }
+}
+
+// What a killed run was writing.
+void remove_unfinished(const fs::path& folder) {
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with('.') && name.ends_with(".tmp")) found.push_back(entry.path());
+  }
+  for (const fs::path& file : found) fs::remove(file);
 }
 
 const char* why_again(const Json& manifest, const Stage& stage) {
@@ -87,11 +103,19 @@ Json new_manifest(const Stage& stage, StageContext& context) {
     for (const Json& f : done["files"]) files.push_back(f["name"]);
     digest += digest_of(std::to_string(part.number) + done["digest"].get<std::string>());
   }
-  return {{"stage", stage.name}, {"format", kFormat}, {"key", context.folder.key()}, {"config", stage.config}, {"inputs", stage.inputs},
-          {"rules", outcome.rules}, {"has_texts", outcome.has_texts}, {"extra", outcome.extra},
+  return {{"stage", stage.name},
+          {"format", kFormat},
+          {"key", context.folder.key()},
+          {"config", stage.config},
+          {"inputs", stage.inputs},
+          {"rules", outcome.rules},
+          {"has_texts", outcome.has_texts},
+          {"extra", outcome.extra},
           {"digest", digest_of(stage.name + digest.hex()).hex()},
           {"seconds", std::chrono::duration<double>(Clock::now() - start).count()},
-          {"bytes", outcome.bytes}, {"threads", context.exec.pool->threads()}, {"peak_memory", peak_resident_bytes()},
+          {"bytes", outcome.bytes},
+          {"threads", context.exec.pool->threads()},
+          {"peak_memory", peak_resident_bytes()},
           {"files", list_files(context.folder.path(), files)}};
 }
 
@@ -99,7 +123,8 @@ Json new_manifest(const Stage& stage, StageContext& context) {
 
 std::string folder_of(const std::string& stage) {
   int number = 1;
-  for (const char* name : {"extract", "filter", "exact", "minhash", "lines", "decontaminate", "score", "scrub", "mix"}) {
+  for (const char* name :
+       {"extract", "filter", "exact", "minhash", "lines", "decontaminate", "score", "scrub", "mix"}) {
     if (stage == name) break;
     ++number;
   }
@@ -122,7 +147,8 @@ void StageFolder::finish_part(uint32_t part, Json counts, const std::vector<std:
   write_file(file(part, "json"), counts.dump(1) + "\n", true);
 }
 
-void Verdicts::finish(const StageFolder& folder, uint32_t part, Digest digest, std::vector<std::string> made) const {
+void Verdicts::finish(const StageFolder& folder, uint32_t part, Digest digest,
+                      std::vector<std::string> made) const {
   const fs::path file = folder.file(part, "verdicts");
   digest += columns_.save(file, true);
   made.push_back(file.filename().string());
@@ -132,7 +158,8 @@ void Verdicts::finish(const StageFolder& folder, uint32_t part, Digest digest, s
 Json run_stage(const Stage& stage, const fs::path& run, const PipelineConfig& config, const kn::Exec& exec,
                Log& log, std::vector<Part>& parts, std::string& state, const std::string& version) {
   const std::string name = folder_of(stage.name);
-  const std::string key = digest_of(fmt::format("{}|{}|{}|{}", kFormat, stage.name, stage.config.dump(), state)).hex();
+  const std::string key =
+      digest_of(fmt::format("{}|{}|{}|{}", kFormat, stage.name, stage.config.dump(), state)).hex();
   const fs::path folder = run / name, file = folder / "stage.json";
   Json manifest = read_if_whole(file);
   const bool known = manifest.is_object();
@@ -144,6 +171,7 @@ Json run_stage(const Stage& stage, const fs::path& run, const PipelineConfig& co
     fs::remove(file);  // before anything it speaks of changes
     fs::create_directories(folder);
     fs::remove_all(folder / "scratch");
+    remove_unfinished(folder);
     StageContext context{config, exec, log, parts, StageFolder(folder, key), folder / "scratch", version};
     manifest = new_manifest(stage, context);
   }
@@ -155,12 +183,15 @@ Json run_stage(const Stage& stage, const fs::path& run, const PipelineConfig& co
     for (Part& part : parts)
       apply_part(done.file(part.number, "verdicts"), manifest["rules"], part, all, sources[part.source]);
     manifest.update(all.json());
-    for (size_t s = 0; s < sources.size(); ++s) manifest["sources"][config.sources[s].name] = sources[s].json();
+    for (size_t s = 0; s < sources.size(); ++s)
+      manifest["sources"][config.sources[s].name] = sources[s].json();
     write_file(file, manifest.dump(1) + "\n", true);
-    log.line(fmt::format("{}: {} of {} documents kept, {:.1f} s", name, all.kept, all.documents_in, manifest["seconds"].get<double>()));
+    log.line(fmt::format("{}: {} of {} documents kept, {:.1f} s", name, all.kept, all.documents_in,
+                         manifest["seconds"].get<double>()));
   } else {
     Tally all, source;
-    for (Part& part : parts) apply_part(done.file(part.number, "verdicts"), manifest["rules"], part, all, source);
+    for (Part& part : parts)
+      apply_part(done.file(part.number, "verdicts"), manifest["rules"], part, all, source);
     log.line(fmt::format("{}: done before", name));
   }
   if (manifest["has_texts"])

@@ -4,7 +4,8 @@
 //                                 in the manifest's list; and what else the stage knows of a document
 //   NN-name/part-00000.records    texts, when it changes them
 //   NN-name/part-00000.json       the part is done (key, counts)
-//   NN-name/stage.json            all is done: key, config, rules, counts by rule and source, seconds, memory,
+//   NN-name/stage.json            all is done: key, config, rules, counts by rule and source, seconds,
+//   memory,
 //                                 digest of what it made; written last
 // The key is a digest of the stage's part of the config and of the digest of the stage before. A stage, or
 // a part of one, whose file says its key is not done again; one whose key differs is, and it is said why.
@@ -48,16 +49,16 @@ struct StageContext {
 // What it gives back, beside its files: verdicts of every part.
 struct StageOutcome {
   std::vector<std::string> rules;
-  Json extra = Json::object();  // into the manifest
-  Digest digest;                // of what it made of no part alone (shards)
+  Json extra = Json::object();     // into the manifest
+  Digest digest;                   // of what it made of no part alone (shards)
   std::vector<std::string> files;  // names of those, in its folder
-  bool has_texts = false;       // the parts' records are part-N.records from here on
-  uint64_t bytes = 0;           // read, for the throughput
+  bool has_texts = false;          // the parts' records are part-N.records from here on
+  uint64_t bytes = 0;              // read, for the throughput
 };
 
 struct Stage {
   std::string name;
-  Json config;        // what decides its results
+  Json config;         // what decides its results
   std::string inputs;  // digest of source files it reads; a part may be kept where its own did not change
   std::function<StageOutcome(StageContext&)> work;
   // Sets what later stages need of the parts (records, alive, copies): after work() or instead of it.
@@ -71,7 +72,8 @@ class Verdicts {
   void drop(uint64_t place, uint64_t rule) { columns_.at(0).integers[place] = rule + 1; }
   Columns& columns() { return columns_; }
   // Writes the part's file and says that the part is done. `made` are other files of it, and `digest` theirs.
-  void finish(const StageFolder& folder, uint32_t part, Digest digest = {}, std::vector<std::string> made = {}) const;
+  void finish(const StageFolder& folder, uint32_t part, Digest digest = {},
+              std::vector<std::string> made = {}) const;
 
  private:
   Columns columns_;
@@ -79,8 +81,8 @@ class Verdicts {
 
 // Runs or reuses one stage, counts, and applies its verdicts to the parts; returns its manifest. `state` is
 // the digest of the stage before and becomes this one's. `version`: of llmctl.
-Json run_stage(const Stage& stage, const fs::path& run, const PipelineConfig& config,
-               const kn::Exec& exec, Log& log, std::vector<Part>& parts, std::string& state, const std::string& version);
+Json run_stage(const Stage& stage, const fs::path& run, const PipelineConfig& config, const kn::Exec& exec,
+               Log& log, std::vector<Part>& parts, std::string& state, const std::string& version);
 
 // "04-minhash" of "minhash": the number is the stage's place among all there are.
 std::string folder_of(const std::string& stage);

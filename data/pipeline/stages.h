@@ -33,7 +33,9 @@ Stage pack_stage(const PipelineConfig& config);
 Stage documents_stage(const PipelineConfig& config);
 
 // The id by which stages order documents: the same order as Record::id().
-inline uint64_t place_id(uint32_t part, uint64_t place) { return uint64_t{part} << 40 | place; }
+inline uint64_t place_id(uint32_t part, uint64_t place) {
+  return uint64_t{part} << 40 | place;
+}
 
 // "en" as a number, for columns; and back.
 uint64_t language_number(const std::string& code);

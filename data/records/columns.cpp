@@ -66,11 +66,16 @@ Column& Columns::add(const std::string& name, bool whole) {
   whole ? c.integers.resize(rows_) : c.reals.resize(rows_);
   return c;
 }
-std::vector<double>& Columns::add_real(const std::string& name) { return add(name, false).reals; }
-std::vector<uint64_t>& Columns::add_integer(const std::string& name) { return add(name, true).integers; }
+std::vector<double>& Columns::add_real(const std::string& name) {
+  return add(name, false).reals;
+}
+std::vector<uint64_t>& Columns::add_integer(const std::string& name) {
+  return add(name, true).integers;
+}
 
 const Column* Columns::find(const std::string& name) const {
-  const auto at = std::find_if(columns_.begin(), columns_.end(), [&](const Column& c) { return c.name == name; });
+  const auto at =
+      std::find_if(columns_.begin(), columns_.end(), [&](const Column& c) { return c.name == name; });
   return at == columns_.end() ? nullptr : &*at;
 }
 
@@ -79,7 +84,8 @@ const Column& Columns::get(const std::string& name) const {
   std::vector<std::string> names;
   for (const Column& c : columns_) names.push_back(c.name);
   const std::string near = closest_name(name, names);
-  throw Error(Code::input, "[columns] no column " + name + (near.empty() ? "" : ", did you mean " + near + "?"));
+  throw Error(Code::input,
+              "[columns] no column " + name + (near.empty() ? "" : ", did you mean " + near + "?"));
 }
 
 Digest Columns::save(const fs::path& path, bool overwrite) const {
@@ -133,7 +139,8 @@ Columns Columns::load(const fs::path& path, const std::vector<std::string>& only
     }
     Column& c = out.add(name, whole);
     in.bytes(const_cast<void*>(data_of(c)), rows * 8);
-    in.sound(in.number<uint64_t>(unused) == digest_of(data_of(c), rows * 8).low, "column " + name + " is damaged");
+    in.sound(in.number<uint64_t>(unused) == digest_of(data_of(c), rows * 8).low,
+             "column " + name + " is damaged");
   }
   return out;
 }

@@ -16,9 +16,9 @@ namespace llmctl {
 
 struct Column {
   std::string name;
-  bool whole = false;               // u64, else f64
-  std::vector<double> reals;        // rows values, when !whole
-  std::vector<uint64_t> integers;   // rows values, when whole
+  bool whole = false;              // u64, else f64
+  std::vector<double> reals;       // rows values, when !whole
+  std::vector<uint64_t> integers;  // rows values, when whole
   double value(uint64_t row) const { return whole ? static_cast<double>(integers[row]) : reals[row]; }
 };
 
@@ -30,8 +30,8 @@ class Columns {
   // A column of zeros under a name that is not there yet: Error{bug}. Valid until the next one is added.
   std::vector<double>& add_real(const std::string& name);
   std::vector<uint64_t>& add_integer(const std::string& name);
-  const Column* find(const std::string& name) const;     // null when absent
-  const Column& get(const std::string& name) const;      // Error{input} naming the nearest
+  const Column* find(const std::string& name) const;  // null when absent
+  const Column& get(const std::string& name) const;   // Error{input} naming the nearest
   Column& at(size_t column) { return columns_[column]; }
   const std::vector<Column>& all() const { return columns_; }
 

@@ -30,7 +30,8 @@ void put(std::string& out, T value) {
 }
 
 void put_text(std::string& out, const std::string& text) {
-  check(text.size() < (uint64_t{1} << 32), Code::input, "[records] a string of ", text.size(), " bytes, fewer than 2^32 can be kept");
+  check(text.size() < (uint64_t{1} << 32), Code::input, "[records] a string of ", text.size(),
+        " bytes, fewer than 2^32 can be kept");
   put(out, static_cast<uint32_t>(text.size()));
   out += text;
 }
@@ -41,7 +42,8 @@ void put_record(std::string& out, const Record& r) {
   put(out, r.length);
   put(out, r.file);
   put(out, static_cast<uint8_t>(r.kind));
-  for (const std::string* s : {&r.text, &r.url, &r.date, &r.licence, &r.source, &r.language}) put_text(out, *s);
+  for (const std::string* s : {&r.text, &r.url, &r.date, &r.licence, &r.source, &r.language})
+    put_text(out, *s);
 }
 
 // What take_* find missing is said by the caller, who knows the file.
@@ -89,9 +91,11 @@ struct RecordFileWriter::State {
   void flush() {
     if (block.empty()) return;
     packed.resize(ZSTD_compressBound(block.size()));
-    const size_t n = ZSTD_compressCCtx(zstd.get(), packed.data(), packed.size(), block.data(), block.size(), 1);
+    const size_t n =
+        ZSTD_compressCCtx(zstd.get(), packed.data(), packed.size(), block.data(), block.size(), 1);
     check(!ZSTD_isError(n), Code::bug, "[records] zstd: ", ZSTD_getErrorName(n));
-    index.push_back({out.written(), n, block.size(), first_place, first_id, last_id, digest_of(packed.data(), n).low});
+    index.push_back(
+        {out.written(), n, block.size(), first_place, first_id, last_id, digest_of(packed.data(), n).low});
     out.write(packed.data(), n);
     Digest term = digest_of(block);
     term.low ^= first_place;  // order matters to the sum
@@ -103,8 +107,12 @@ struct RecordFileWriter::State {
 RecordFileWriter::RecordFileWriter(const fs::path& path, bool overwrite)
     : state_(std::make_unique<State>(path, overwrite)) {}
 RecordFileWriter::~RecordFileWriter() = default;
-uint64_t RecordFileWriter::records() const { return state_->records; }
-uint64_t RecordFileWriter::bytes() const { return state_->text; }
+uint64_t RecordFileWriter::records() const {
+  return state_->records;
+}
+uint64_t RecordFileWriter::bytes() const {
+  return state_->text;
+}
 
 void RecordFileWriter::add(const Record& record) {
   State& s = *state_;
@@ -129,7 +137,8 @@ Digest RecordFileWriter::commit() {
   index.append(reinterpret_cast<const char*>(&tail), offsetof(Tail, checksum));
   tail.checksum = digest_of(index).low;
   s.out.write(index);
-  s.out.write(reinterpret_cast<const char*>(&tail) + offsetof(Tail, checksum), sizeof tail - offsetof(Tail, checksum));
+  s.out.write(reinterpret_cast<const char*>(&tail) + offsetof(Tail, checksum),
+              sizeof tail - offsetof(Tail, checksum));
   s.out.commit();
   return s.sum;
 }
@@ -160,7 +169,8 @@ struct RecordFile::State {
       const ssize_t n = ::pread(fd, to, bytes, static_cast<off_t>(offset));
       if (n < 0 && errno == EINTR) continue;
       check(n >= 0, Code::io, "[records] ", name, ": ", std::strerror(errno));
-      check(n > 0, Code::input, "[records] ", name, ": ends at byte ", offset, ", cut off; delete it and run again");
+      check(n > 0, Code::input, "[records] ", name, ": ends at byte ", offset,
+            ", cut off; delete it and run again");
       to += n, offset += static_cast<uint64_t>(n), bytes -= static_cast<uint64_t>(n);
     }
   }
@@ -170,8 +180,12 @@ struct RecordFile::State {
       check(ok, Code::input, "[records] ", name, ": ", what, "; delete it and run again");
     };
     sound(size >= sizeof kMagic + sizeof tail, "too short for a file of records");
+    char head[sizeof kMagic];
+    read(0, head, sizeof head);
+    sound(std::memcmp(head, kMagic, sizeof kMagic) == 0, "no file of records");
     read(size - sizeof tail, &tail, sizeof tail);
-    sound(std::memcmp(tail.magic, kMagic, sizeof kMagic) == 0, "does not end as a file of records does, cut off or damaged");
+    sound(std::memcmp(tail.magic, kMagic, sizeof kMagic) == 0,
+          "does not end as a file of records does, cut off or damaged");
     const uint64_t room = size - sizeof tail;
     sound(tail.index <= room && tail.blocks == (room - tail.index) / sizeof(BlockEntry) &&
               (room - tail.index) % sizeof(BlockEntry) == 0,
@@ -197,9 +211,15 @@ struct RecordFile::State {
 };
 
 RecordFile::RecordFile(const fs::path& path) : state_(std::make_shared<const State>(path)) {}
-uint64_t RecordFile::records() const { return state_->tail.records; }
-uint64_t RecordFile::blocks() const { return state_->index.size(); }
-Digest RecordFile::digest() const { return {state_->tail.digest_low, state_->tail.digest_high}; }
+uint64_t RecordFile::records() const {
+  return state_->tail.records;
+}
+uint64_t RecordFile::blocks() const {
+  return state_->index.size();
+}
+Digest RecordFile::digest() const {
+  return {state_->tail.digest_low, state_->tail.digest_high};
+}
 uint64_t RecordFile::first_of(uint64_t block) const {
   return block < blocks() ? state_->index[block].first_place : records();
 }

@@ -23,10 +23,11 @@ struct EncodeOptions {
 
 class Tokenizer {
  public:
-  // A model folder, tokenizer.json or the JSON itself. Error{input|unsupported}.
+  // A model folder, or a file: tokenizer.json, .tiktoken, sentencepiece's .model, .gguf, GPT-2's
+  // encoder.json with vocab.bpe beside it. Error{input|unsupported}.
   static Tokenizer load(const fs::path& path);
   static Tokenizer from_json(const Json& tokenizer_json, const Json& tokenizer_config);
-  // Writes tokenizer.json and tokenizer_config.json into a folder.
+  // Writes tokenizer.json and tokenizer_config.json into a folder, whatever it was read from.
   void save(const fs::path& folder) const;
 
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;

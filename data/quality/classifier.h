@@ -10,6 +10,7 @@
 // the same bits for any number of threads and on any CPU. bits: any-cpu
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,9 +28,8 @@ struct ClassifierOptions {
   int epochs = 5;
   int batch = 64;              // documents that see the same weights
   double learning_rate = 0.2;  // of AdaGrad
-  double l2 = 1e-7;
   uint64_t seed = 1;
-  int max_features = 20000;  // of one document, from its start: a bound on memory and time
+  int max_features = 20000;  // of one document, from its start: a bound on memory and time; at least 100
 };
 
 struct LabelledText {

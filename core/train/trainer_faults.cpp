@@ -32,10 +32,8 @@ StepResult Trainer::look(const BatchSource& source, int64_t step) {
   const RowRange units = own_units();
   all(CommLabel("units", step), [&] {
     Batch b;
-    for (int64_t u = units.begin; u < units.begin + units.count; ++u) {
-      source.read(step, u, b);
-      count(b, u, r);
-    }
+    for (int64_t u = units.begin; u < units.begin + units.count; ++u)
+      read(source, step, u, b, r);
   });
   std::vector<UnitLoss> none;
   join(units, r, none);

@@ -66,10 +66,8 @@ void Trainer::plan_pipeline(const kn::Exec& dry) {
   for (int i = 0; i < times.alive_of_rank[static_cast<size_t>(rank)]; ++i) {
     slots_.push_back(std::make_unique<Slot>(exec_.device, i));
     Slot& slot = *slots_.back();
-    const int64_t tokens = unit_tokens() * units_per_pass();
-    slot.builder = std::make_unique<BatchBuilder>(slot.batch_arena, tokens, BatchBuilder::default_pages(tokens),
-                                                  model_->spec().config.vocab, 0, chunks());
-    slot.builder->plan(tokens);
+    slot.builder = batch_in(slot.batch_arena);
+    slot.builder->plan(unit_tokens() * units_per_pass());
     for (int s = rank; s < stages.count(); s += stages.ranks) {
       forward_stage(slot, s, units_per_pass(), nullptr, dry);
       backward_stage(slot, s, !in_two, nullptr, dry);
@@ -93,10 +91,7 @@ void Trainer::allocate_slots() {
   for (const auto& slot : slots_) {
     slot->batch_arena.allocate();
     slot->arena.allocate();
-    slot->batch_arena.release(0);
-    const int64_t tokens = unit_tokens() * units_per_pass();
-    slot->builder = std::make_unique<BatchBuilder>(slot->batch_arena, tokens, BatchBuilder::default_pages(tokens),
-                                                   model_->spec().config.vocab, 0, chunks());
+    slot->builder = batch_in(slot->batch_arena);
   }
 }
 
@@ -164,11 +159,12 @@ void Trainer::backward_weights(Slot& slot, const kn::Exec& exec) {
 void Trainer::compute_in_pipeline(const BatchSource& source, int64_t step, RowRange units, StepResult& result,
                                   std::vector<UnitLoss>& losses) {
   // What is wrong with the data all ranks say together: in the schedule one would leave the others waiting.
+  std::vector<Batch> batches(static_cast<size_t>(units.count));
   all(CommLabel("units", step), [&] {
-    StepResult seen;
-    for (int64_t u = units.begin; u < units.begin + units.count; ++u) {
+    for (size_t u = 0; u < batches.size(); ++u) {
+      read(source, step, units.begin + static_cast<int64_t>(u), batches[u], result);
       slots_.front()->builder->clear();
-      add_unit(source, step, u, *slots_.front()->builder, seen);
+      add_rows(batches[u], *slots_.front()->builder);
     }
   });
   losses.resize(static_cast<size_t>(units.count * chunks().own()));
@@ -187,9 +183,7 @@ void Trainer::compute_in_pipeline(const BatchSource& source, int64_t step, RowRa
       slot.pass = a.unit, slot.stage = a.stage;
       const int64_t first = a.unit * units_per_pass(), n = std::min(units_per_pass(), units.count - first);
       slot.builder->clear();
-      StepResult seen;  // a rank of several stages reads a unit for each
-      StepResult& counted = a.stage + passing.ranks.size >= stages ? result : seen;
-      for (int64_t u = units.begin + first; u < units.begin + first + n; ++u) add_unit(source, step, u, *slot.builder, counted);
+      for (int64_t u = first; u < first + n; ++u) add_rows(batches[static_cast<size_t>(u)], *slot.builder);
       forward_stage(slot, a.stage, n, &passing, exec_);
     } else {
       Slot& slot = slot_of(a.unit, a.stage);

@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training over ranks: the digests of one rank on any number of them, after any stop and resume.
-#include <catch2/catch.hpp>
-#include <cstring>
-#include <mutex>
-
-#include "core/train/run.h"
-#include "parallel/thread_world.h"
-#include "tests/core/tiny_model.h"
-#include "tests/scratch.h"
+#include "tests/parallel/trained.h"
 
 namespace llmctl {
 namespace {
+
+using test::Trace;
 
 struct Layout {
   int ranks = 1;
@@ -25,20 +20,7 @@ struct Layout {
   }
 };
 
-std::string line_of(const StepResult& r) {
-  uint64_t loss, norm;
-  std::memcpy(&loss, &r.loss, 8);
-  std::memcpy(&norm, &r.grad_norm, 8);
-  std::string tensors;
-  for (const TensorDigest& t : r.tensors) tensors += t.weights.hex().substr(0, 4);
-  return std::to_string(loss) + " " + std::to_string(norm) + " " + std::to_string(r.tokens) + " " +
-         std::to_string(r.targets) + " " + r.batch.hex() + " " + r.gradient.hex() + " " + r.weights.hex() + " " + tensors;
-}
-
-using Trace = std::vector<std::string>;
-
-// Steps [from, to) of a run on a layout, from the newest checkpoint in `folder` if from > 0; saves one
-// there at the end when save is set. The trace of every rank must be the same. What the steps send in each
+// Steps [from, to) of a run on a layout, see tests/parallel/trained.h. What the steps send in each
 // expert-parallel group is counted where `experts` asks.
 Trace train(const Json& hf, TrainConfig config, const Layout& layout, int64_t from, int64_t to,
             const fs::path& folder = {}, bool save = false, std::vector<CommCounts>* experts = nullptr) {
@@ -49,30 +31,10 @@ Trace train(const Json& hf, TrainConfig config, const Layout& layout, int64_t fr
   config.parallel.ep = layout.ep;
   config.parallel.schedule = layout.schedule;
   config.parallel.virtual_stages = layout.virtual_stages;
-  std::mutex mutex;
-  std::vector<Trace> traces;
-  const auto rank_main = [&](Comm& comm) {
-    test::Machine machine(1);
-    const test::CountedTokens source(config.unit.sequences, config.unit.seq_len, 131);
-    const Mesh mesh(comm, mesh_of(config, comm.size()));
-    Trainer trainer(config, test::tiny_spec(hf, config), machine.exec, sharding_of(config, mesh));
-    trainer.allocate();
-    if (from > 0)
-      load_checkpoint(folder / "checkpoints" / ("step-" + std::to_string(from)), trainer.model(), machine.exec);
-    else
-      trainer.model().initialise(config.seed);
-    Trace trace;
-    if (experts) mesh.group(Axis::ep).reset_counts();
-    for (int64_t s = from; s < to; ++s) trace.push_back(line_of(trainer.step(source, s)));
-    if (save) save_checkpoint(folder, trainer.model(), {to, 0, "counted", ""}, 0, nullptr);
-    const std::lock_guard lock(mutex);
-    traces.push_back(trace);
-    if (experts) experts->push_back(mesh.group(Axis::ep).counts());
-  };
-  run_threads(layout.ranks, 60, rank_main);
-  REQUIRE(traces.size() == static_cast<size_t>(layout.ranks));
-  for (const Trace& t : traces) CHECK(t == traces.front());
-  return traces.front();
+  const test::Trained done = test::train_on(layout.ranks, 1, hf, config, {from, to, folder, save});
+  if (experts)
+    for (const auto& sent : done.sent) experts->push_back(sent[static_cast<size_t>(Axis::ep)]);
+  return done.trace;
 }
 
 Json wide(Json hf) {  // several tiles of rows, so that owners share tensors

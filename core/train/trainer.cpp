@@ -302,7 +302,7 @@ void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, S
     if (count > 0)
       pass(count, losses, exec_);
     else if (BundleStore* store = model_->parameters().store())
-      store->idle_pass(exec_);
+      store->idle(0, exec_);
   }
 }
 

@@ -142,6 +142,7 @@ class Trainer {
   };
   struct Passing;  // a step under way
   int passes(int64_t units) const { return static_cast<int>((units + units_per_pass() - 1) / units_per_pass()); }
+  int64_t scheduled_units(int64_t own) const;
   PipeSchedule schedule(int passes) const;
   void plan_pipeline(const kn::Exec& dry);
   void place_returning();

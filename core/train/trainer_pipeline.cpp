@@ -54,9 +54,20 @@ int64_t Trainer::slot_bytes(bool batch) const {
   return batch ? bytes : bytes + returning_arena_.peak();
 }
 
+// Where weights or gradients come and go, ranks that hold the same layers run as many passes as the one with the most
+// units: others go idly through their last.
+int64_t Trainer::scheduled_units(int64_t own) const { return model_->parameters().store() ? most_units() : own; }
+
+namespace {
+// What a stage does in a pass, by number (core/nn/bundle_store.h).
+int part_of(PipeOp op, int stage) {
+  return 3 * stage + (op == PipeOp::forward ? 0 : op == PipeOp::backward_weight ? 2 : 1);
+}
+}  // namespace
+
 // As many slots as the schedule keeps passes alive at this rank, each with room for any of its stages.
 void Trainer::plan_pipeline(const kn::Exec& dry) {
-  const int count = passes(own_units().count), rank = sharding_.at(Axis::pp);  // fewer may keep more alive
+  const int count = passes(scheduled_units(own_units().count)), rank = sharding_.at(Axis::pp);  // fewer may keep more alive
   const Stages& stages = model_->decoder().stages();
   const PipeSchedule order = schedule(count);
   const PipeTimes times = simulate(order);
@@ -69,8 +80,14 @@ void Trainer::plan_pipeline(const kn::Exec& dry) {
     slot.builder = batch_in(slot.batch_arena);
     slot.builder->plan(unit_tokens() * units_per_pass());
     for (int s = rank; s < stages.count(); s += stages.ranks) {
+      const auto part = [&](PipeOp op) {
+        if (BundleStore* store = model_->parameters().store()) store->plan_part(part_of(op, s));
+      };
+      part(PipeOp::forward);
       forward_stage(slot, s, units_per_pass(), nullptr, dry);
+      part(PipeOp::backward);
       backward_stage(slot, s, !in_two, nullptr, dry);
+      part(PipeOp::backward_weight);
       backward_weights(slot, dry);
     }
   }
@@ -168,7 +185,7 @@ void Trainer::compute_in_pipeline(const BatchSource& source, int64_t step, RowRa
     }
   });
   losses.resize(static_cast<size_t>(units.count * chunks().own()));
-  const int stages = model_->decoder().stages().count(), count = passes(units.count);
+  const int stages = model_->decoder().stages().count(), count = passes(scheduled_units(units.count));
   const Passing passing{sharding_.along(Axis::pp), stages, step, units, losses};
   const auto slot_of = [&](int pass, int stage) -> Slot& {
     for (const auto& s : slots_)
@@ -177,7 +194,9 @@ void Trainer::compute_in_pipeline(const BatchSource& source, int64_t step, RowRa
   };
   const PipeSchedule order = schedule(count);
   for (const PipeAction& a : order.of_rank[static_cast<size_t>(passing.ranks.rank)]) {
-    if (a.op == PipeOp::forward) {
+    if (a.unit * units_per_pass() >= units.count) {
+      model_->parameters().store()->idle(part_of(a.op, a.stage), exec_);
+    } else if (a.op == PipeOp::forward) {
       Slot& slot = slot_of(-1, 0);
       wait_for(slot.sent);
       slot.pass = a.unit, slot.stage = a.stage;

@@ -285,6 +285,57 @@ TEST_CASE("digests are those of one rank on any number of data-parallel ranks", 
       }
 }
 
+// Gradients (2) and weights (3) of slices come and go with each block.
+TEST_CASE("digests are those of one rank where slices' gradients and weights are sharded", "[train][zero]") {
+  for (const char* compute : {"bf16", "f32"})
+    for (const Json& hf : {divisible(test::tiny_llama(4)), divisible(test::tiny_gpt2(4)), divisible(test::tiny_qwen3(4))})
+      for (const char* optimizer : {"adamw", "muon"}) {
+        if (compute == std::string("f32") && optimizer == std::string("muon")) continue;
+        TrainConfig config = test::tiny_config(compute);
+        config.optimizer.name = optimizer;
+        INFO(compute << " " << hf["architectures"].dump() << " " << optimizer);
+        const Trace reference = train(hf, config, {}, 0, 3);
+        for (const int64_t zero : {2, 3})
+          for (Layout layout : {Layout{2, 0, 2}, Layout{6, 0, 2}, Layout{2, 0, 1, 2}, Layout{6, 0, 1, 2}, Layout{4, 0, 1, 2, "gpipe"},
+                                Layout{4, 0, 1, 2, "zero_bubble"}, Layout{8, 0, 2, 2}, Layout{8, 0, 2, 2, "zero_bubble"}}) {
+            layout.zero = zero;
+            INFO(layout.text());
+            CHECK(train(hf, config, layout, 0, 3) == reference);
+          }
+      }
+  Json deep = divisible(test::tiny_llama(4));
+  deep["num_hidden_layers"] = 8;
+  for (const bool tied : {true, false}) {
+    deep["tie_word_embeddings"] = tied;
+    TrainConfig config = test::tiny_config();
+    config.parallel.units_per_pass = 2;
+    for (const char* recompute : {"none", "block"}) {
+      config.parallel.recompute = recompute;
+      const Trace reference = train(deep, config, {}, 0, 3);
+      for (const Layout& layout : {Layout{6, 3, 1, 2, "interleaved", 2}, Layout{3, 3, 1, 3}, Layout{4, 2, 1, 2, "interleaved", 4}, Layout{8, 3, 2, 4}}) {
+        INFO(layout.text() << ", tied " << tied << ", recompute " << recompute);
+        CHECK(train(deep, config, layout, 0, 3) == reference);
+      }
+    }
+  }
+}
+
+TEST_CASE("digests of experts are those of one rank where slices' gradients and weights are sharded", "[train][zero][ep]") {
+  for (const char* compute : {"bf16", "f32"})
+    for (const Json& hf : {divisible_experts(test::tiny_mixtral(4)), divisible_experts(test::tiny_qwen2_moe(4)), divisible_experts(test::tiny_qwen3_moe(4))}) {
+      TrainConfig config = test::tiny_config(compute);
+      INFO(compute << " " << hf["architectures"].dump());
+      const Trace reference = train(hf, config, {}, 0, 3);
+      for (const int64_t zero : {2, 3})
+        for (Layout layout : {Layout{2, 0, 1, 1, "1f1b", 1, 1, 2}, Layout{6, 0, 1, 1, "1f1b", 1, 1, 2}, Layout{4, 0, 2, 1, "1f1b", 1, 1, 2},
+                              Layout{2, 0, 2}, Layout{6, 0, 1, 2}, Layout{4, 0, 1, 2, "zero_bubble", 1, 1, 2}, Layout{8, 0, 2, 2, "1f1b", 1, 1, 2}}) {
+          layout.zero = zero;
+          INFO(layout.text());
+          CHECK(train(hf, config, layout, 0, 3) == reference);
+        }
+    }
+}
+
 TEST_CASE("a checkpoint of any layout goes on on any other", "[train]") {
   const Json hf = wide(test::tiny_llama(4));
   for (const char* optimizer : {"adamw", "muon"}) {
@@ -292,7 +343,7 @@ TEST_CASE("a checkpoint of any layout goes on on any other", "[train]") {
     config.optimizer.name = optimizer;
     const Trace reference = train(hf, config, {}, 0, 6);
     for (const auto& [before, after] : {std::pair<Layout, Layout>{{1, 0}, {3, 1}}, {{4, 1}, {1, 0}}, {{3, 1}, {8, 1}},
-                                        {{2, 0}, {5, 1}}, {{3, 3}, {2, 2}}, {{2, 2}, {3, 3}}}) {
+                                        {{2, 0}, {5, 1}}, {{3, 3}, {2, 2}}, {{2, 2}, {3, 3}}, {{4, 3, 1, 2}, {2, 2}}, {{1, 0}, {6, 3, 1, 2}}}) {
       INFO(optimizer << ": " << before.ranks << " ranks, then " << after.ranks);
       const ScratchFolder scratch;
       train(hf, config, before, 0, 3, scratch.path, true);

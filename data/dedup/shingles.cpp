@@ -2,6 +2,8 @@
 #include "data/dedup/shingles.h"
 
 #include <algorithm>
+#include <array>
+#include <utility>
 
 #include "data/dedup/word_hash.h"
 #include "data/text/simplify.h"
@@ -30,8 +32,29 @@ void Shingler::hash_code_points() {
   }
 }
 
+namespace {
+
+// By one byte after the other, the lowest first: hashes are spread evenly, comparisons would be guesses.
+void radix_sort(std::vector<uint32_t>& values) {
+  std::array<std::array<uint32_t, 256>, 4> places{};
+  for (const uint32_t v : values)
+    for (size_t byte = 0; byte < 4; ++byte) ++places[byte][v >> (8 * byte) & 255];
+  std::vector<uint32_t> other(values.size());
+  for (size_t byte = 0; byte < 4; ++byte) {
+    uint32_t sum = 0;
+    for (uint32_t& p : places[byte]) sum += std::exchange(p, sum);
+    for (const uint32_t v : values) other[places[byte][v >> (8 * byte) & 255]++] = v;
+    values.swap(other);
+  }
+}
+
+}  // namespace
+
 void make_set(std::vector<uint32_t>& shingles) {
-  std::sort(shingles.begin(), shingles.end());
+  if (shingles.size() < 128)
+    std::sort(shingles.begin(), shingles.end());
+  else
+    radix_sort(shingles);
   shingles.erase(std::unique(shingles.begin(), shingles.end()), shingles.end());
 }
 

@@ -99,6 +99,21 @@ TEST_CASE("equal minima are as frequent as the Jaccard similarity", "[minhash]")
   }
 }
 
+TEST_CASE("sets and their Jaccard similarity", "[minhash]") {
+  for (const size_t n : {0, 1, 127, 128, 5000}) {
+    std::vector<uint32_t> values;
+    for (size_t i = 0; i < n; ++i)
+      values.push_back(static_cast<uint32_t>(keyed_bits(1, i % (n / 2 + 1)) >> (i % 3 * 13)));
+    const std::set<uint32_t> want(values.begin(), values.end());
+    make_set(values);
+    CHECK(values == std::vector<uint32_t>(want.begin(), want.end()));
+  }
+  using Set = std::vector<uint32_t>;
+  CHECK(jaccard(Set{}, Set{}) == 0);
+  CHECK(jaccard(Set{1, 2, 3}, Set{2, 3, 4}) == 0.5);
+  CHECK(jaccard(Set{7}, Set{7}) == 1);
+}
+
 TEST_CASE("found pairs against brute force, for every preset of words", "[minhash]") {
   const auto documents = sample_documents(1200, 11);
   for (const char* name : {"verified", "fineweb", "dolma3"}) {

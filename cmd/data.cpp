@@ -4,9 +4,12 @@
 
 #include "cmd/build_id.h"
 #include "cmd/commands.h"
+#include "core/base/each_index.h"
 #include "data/pipeline/report.h"
 #include "data/pipeline/run.h"
 #include "data/pipeline/trace.h"
+#include "data/quality/classifier.h"
+#include "data/records/documents.h"
 
 namespace llmctl {
 namespace {
@@ -51,6 +54,99 @@ void declare_run(CLI::App& verb, Common& common) {
   examples(app, {"llmctl data run corpus.json --output runs/corpus",
                  "llmctl data run corpus.json --preset fineweb --set dedup.minhash.threshold=0.8"});
   on_run(app, common, [o, &common] { return run(*o, common); });
+}
+
+// ---------------------------------------------------------------- train-scorer
+
+struct ScorerConfig {
+  std::vector<std::string> good, bad, held_out_good, held_out_bad;
+  std::string field = "text", output;
+  ClassifierOptions classifier;
+  template <class V>
+  void fields(V& v) {
+    v("good", good, "documents to look for, JSON lines");
+    v("bad", bad, "documents of the crawl, JSON lines");
+    v("held_out_good", held_out_good, "not trained on: for the area under the ROC curve");
+    v("held_out_bad", held_out_bad, "not trained on");
+    v("field", field, "text field of JSON lines");
+    v("output", output, "file of the classifier, .safetensors");
+    v("buckets_log2", classifier.buckets_log2, "log2 of the weights").range(10, 26);
+    v("word_ngrams", classifier.word_ngrams, "n-grams of words up to this length").range(1, 5);
+    v("min_chars", classifier.min_chars, "shortest n-gram of characters").range(1, 10);
+    v("max_chars", classifier.max_chars, "longest; 0: none").range(0, 10);
+    v("epochs", classifier.epochs, "times each document is seen").range(1, 1000);
+    v("batch", classifier.batch, "documents that see the same weights").range(1, 65536);
+    v("learning_rate", classifier.learning_rate, "of AdaGrad").range(0, 1e3);
+    v("seed", classifier.seed, "of the order of documents");
+    v("max_features", classifier.max_features, "of one document, from its start").range(1, 1e9);
+  }
+};
+struct ScorerOptions {
+  ScorerConfig config;
+  std::unique_ptr<ConfigFlags> flags;
+  std::string file;
+  bool force = false;
+};
+
+std::vector<LabelledText> labelled(const ScorerConfig& c, const std::vector<std::string>& good,
+                                   const std::vector<std::string>& bad) {
+  std::vector<LabelledText> out;
+  for (const bool is_good : {true, false}) {
+    const std::vector<std::string>& inputs = is_good ? good : bad;
+    if (inputs.empty()) continue;
+    for (const fs::path& file : expand_inputs(inputs))
+      read_documents(file, {.field = c.field}, [&](Document&& d) {
+        out.push_back({std::move(d.text), is_good});
+      });
+  }
+  return out;
+}
+
+int train_scorer(ScorerOptions& o, Common& common) {
+  o.flags->resolve(o.file);
+  const ScorerConfig& c = o.config;
+  check(!c.output.empty(), Code::usage,
+        "[data] name the classifier's file: \"output\" in the config, or --output");
+  check(!c.good.empty() && !c.bad.empty(), Code::input,
+        "[data] a scorer needs \"good\" and \"bad\" documents");
+  check(o.force || !fs::exists(c.output), Code::usage, "[data] ", c.output,
+        ": exists already; give --force to replace it");
+  Runtime runtime(common);
+  const std::vector<LabelledText> documents = labelled(c, c.good, c.bad);
+  const Classifier classifier = Classifier::train(documents, c.classifier, runtime.exec);
+  classifier.save(c.output, o.force);
+  Json result = {{"documents", documents.size()},
+                 {"digest", classifier.digest()},
+                 {"auroc", nullptr},
+                 {"output", c.output}};
+  const std::vector<LabelledText> held_out = labelled(c, c.held_out_good, c.held_out_bad);
+  if (!held_out.empty()) {
+    std::vector<double> scores(held_out.size());
+    std::vector<uint8_t> good;
+    for (const LabelledText& d : held_out) good.push_back(d.good);
+    for_each_index(runtime.exec, static_cast<int64_t>(scores.size()), [&](int64_t i) {
+      scores[static_cast<size_t>(i)] = classifier.score(held_out[static_cast<size_t>(i)].text);
+    });
+    result["auroc"] = auroc(scores, good);
+  }
+  std::string text = fmt::format("{}: from {} documents", c.output, documents.size());
+  if (!result["auroc"].is_null())
+    text += fmt::format(", area under the ROC curve {:.4f} on {} held out", result["auroc"].get<double>(),
+                        held_out.size());
+  print_result(common, result, text);
+  return 0;
+}
+
+void declare_train_scorer(CLI::App& verb, Common& common) {
+  CLI::App& app = *verb.add_subcommand("train-scorer", "the quality classifier that data run scores with");
+  auto o = std::make_shared<ScorerOptions>();
+  app.add_option("CONFIG", o->file, "JSON with comments");
+  app.add_flag("--force", o->force, "replace the output");
+  o->flags = std::make_unique<ConfigFlags>(app, common, fields_of(o->config));
+  examples(app,
+           {"llmctl data train-scorer scorer.json",
+            "llmctl data train-scorer --good wiki.jsonl --bad crawl.jsonl --output quality.safetensors"});
+  on_run(app, common, [o, &common] { return train_scorer(*o, common); });
 }
 
 // ---------------------------------------------------------------- report and trace
@@ -112,6 +208,7 @@ void add_data(CLI::App& app, Common& common) {
   declare_run(app, common);
   declare_report(app, common);
   declare_trace(app, common);
+  declare_train_scorer(app, common);
   app.require_subcommand(1);
 }
 

@@ -127,7 +127,7 @@ struct ScoreConfig {
   double min_quality = 0, max_perplexity = 0;
   template <class V>
   void fields(V& v) {
-    v("classifier", classifier, "folder made by data train-scorer");
+    v("classifier", classifier, "file made by data train-scorer");
     v("min_quality", min_quality, "least probability of good text kept; 0: only scored").range(0, 1);
     v("perplexity", perplexity, "file of an n-gram model");
     v("max_perplexity", max_perplexity, "greatest perplexity kept; 0: only scored").range(0, 1e12);

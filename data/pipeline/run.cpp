@@ -71,6 +71,7 @@ std::vector<Stage> stages_of(const PipelineConfig& config) {
   if (config.dedup.minhash.enabled) stages.push_back(minhash_stage(config));
   if (config.dedup.lines.enabled) stages.push_back(lines_stage(config));
   if (!config.decontaminate.inputs.empty()) stages.push_back(decontaminate_stage(config));
+  if (!config.score.classifier.empty() || !config.score.perplexity.empty()) stages.push_back(score_stage(config));
   if (config.scrub.enabled) stages.push_back(scrub_stage(config));
   const auto mixed = [](const SourceConfig& s) { return s.weight > 0 || s.epochs != 1; };
   if (std::any_of(config.sources.begin(), config.sources.end(), mixed)) stages.push_back(mix_stage(config));

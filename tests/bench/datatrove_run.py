@@ -25,7 +25,7 @@ def sample(corpus, folder, documents):
     return size
 
 
-def run_datatrove(data, work):
+def run_datatrove(data, work, filters):
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter, MinhashDedupSignature
     from datatrove.pipeline.dedup.minhash import MinhashConfig
@@ -38,7 +38,8 @@ def run_datatrove(data, work):
     config = MinhashConfig(hash_config=HashConfig(precision=64), num_buckets=14, hashes_per_bucket=8, n_grams=5)
     kept, where = f"{work}/filtered", {k: f"{work}/{k}" for k in ("signatures", "buckets", "remove", "out")}
     stages = {
-        "filter": [JsonlReader(data), GopherRepetitionFilter(), GopherQualityFilter(), FineWebQualityFilter(), JsonlWriter(kept)],
+        "filter": [JsonlReader(data), *([GopherRepetitionFilter(), GopherQualityFilter(), FineWebQualityFilter()] if filters else []),
+                   JsonlWriter(kept)],
         "signatures": [JsonlReader(kept), MinhashDedupSignature(where["signatures"], config=config)],
         "buckets": [MinhashDedupBuckets(where["signatures"], where["buckets"], config=config)],
         "cluster": [MinhashDedupCluster(where["buckets"], where["remove"], config=config)],
@@ -54,9 +55,9 @@ def run_datatrove(data, work):
     return {"seconds": sum(seconds.values()), "stages": seconds, "documents_out": int(out)}
 
 
-def run_llmctl(llmctl, data, work):
+def run_llmctl(llmctl, data, work, filters):
     config = {"output": f"{work}/llmctl", "sources": [{"name": "corpus", "inputs": [data]}],
-              "filters": ["gopher_repetition", "gopher_quality", "fineweb"],
+              "filters": ["gopher_repetition", "gopher_quality", "fineweb"] if filters else [],
               "dedup": {"exact": False, "minhash": {"enabled": True}}}
     with open(f"{work}/config.json", "w", encoding="utf-8") as out:
         json.dump(config, out)
@@ -74,12 +75,13 @@ def main():
     parser.add_argument("llmctl")
     parser.add_argument("corpus")
     parser.add_argument("--documents", type=int, default=3000)
+    parser.add_argument("--no-filters", action="store_true", help="MinHash alone, on every document")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         data = os.path.join(work, "data")
         size = sample(options.corpus, data, options.documents)
-        ours = run_llmctl(options.llmctl, data, work)
-        theirs = run_datatrove(data, work)
+        ours = run_llmctl(options.llmctl, data, work, not options.no_filters)
+        theirs = run_datatrove(data, work, not options.no_filters)
     for side in (ours, theirs):
         side["documents_per_second"] = options.documents / side["seconds"]
     json.dump({"documents": options.documents, "characters": size, "llmctl": ours, "datatrove": theirs,

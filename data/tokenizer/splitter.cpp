@@ -303,15 +303,16 @@ size_t Splitter::cut(std::string_view text, size_t at, uint32_t* ends) const {
   const auto* bytes = reinterpret_cast<const uint8_t*>(text.data()) + at;
   const size_t size = text.size() - at;
   AsciiCut cut{.text = text.data() + at,
-                   .size = static_cast<int64_t>(std::min<size_t>(size, UINT32_MAX)),
-                   .ends = ends,
-                   .capacity = kBatch};
-  while (cut.count < static_cast<int64_t>(kBatch) && static_cast<size_t>(cut.at) < size) {
+               .size = static_cast<int64_t>(std::min<size_t>(size, UINT32_MAX)),
+               .ends = ends,
+               .capacity = kBatch};
+  constexpr auto kFull = static_cast<int64_t>(kBatch) - 64;  // a window may give so many
+  while (cut.count <= kFull && static_cast<size_t>(cut.at) < size) {
     const auto from = static_cast<size_t>(cut.at);
     uint64_t next = 0x80;  // eight bytes; windows pay where they are ASCII
     if (size - from >= 64) std::memcpy(&next, bytes + from, 8);
     if (!(next & 0x8080808080808080u)) windows_(cut);
-    if (cut.count == static_cast<int64_t>(kBatch) || static_cast<size_t>(cut.at) == size) break;
+    if (cut.count > kFull || static_cast<size_t>(cut.at) == size) break;
     const size_t end = one_piece_(*classes_, bytes, size, static_cast<size_t>(cut.at));
     if (end > UINT32_MAX && cut.count > 0) break;
     check(end <= UINT32_MAX, Code::input, "[tokenizer] a piece of 4 GiB");

@@ -42,7 +42,7 @@ class Splitter {
   explicit Splitter(SplitFamily family, kn::Isa isa = kn::supported_isas().front());
   SplitFamily family() const { return family_; }
 
-  // Where pieces end, from `at`, where one begins, until `ends` holds kBatch or the text is done. Ends
+  // Where pieces end, from `at`, where one begins, until `ends` is about full or the text is done. Ends
   // count from text.data() + at. `ends` has room for kBatch + 8. Returns how many; at least one unless
   // the text is done.
   static constexpr size_t kBatch = 512;

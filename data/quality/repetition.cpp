@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <limits>
 
 #include "data/quality/signals.h"
@@ -49,35 +50,50 @@ Duplicates duplicate_pieces(std::string_view text, size_t least, SeenSet& seen) 
   return d;
 }
 
-// Characters of the most frequent n-gram, the earliest among equals, times its count; 0 without n-grams.
+// Which n-grams, by where they begin, occur more than once: an n + 1-gram repeats only where both of its
+// n-grams do, so that each longer length has fewer to look at.
+using Marks = std::vector<uint8_t>;
+
 struct TopCounter {
   SeenSet seen;
   std::vector<uint32_t> counts, first;
 
-  uint64_t chars(const std::vector<Word>& words, size_t n) {
+  // Characters of the most frequent n-gram, the earliest among equals, times its count; 0 without n-grams.
+  // `repeats` are those of the (n - 1)-grams, everywhere when empty, and become those of the n-grams.
+  uint64_t chars(const std::vector<Word>& words, size_t n, Marks& repeats) {
     if (words.size() < n) return 0;
     const size_t grams = words.size() - n + 1;
-    seen.reset(grams);
+    size_t candidates = grams;
+    if (!repeats.empty()) {
+      candidates = 0;
+      for (size_t i = 0; i < grams; ++i) candidates += repeats[i] &= repeats[i + 1];
+    }
+    seen.reset(candidates);
     if (counts.size() < seen.slots()) {
       counts.resize(seen.slots());
       first.resize(seen.slots());
     }
-    uint32_t best = 0, at = 0;
+    Marks now(grams);
+    uint32_t best = 1, at = 0;  // nothing repeats: the first n-gram, once
     for (size_t i = 0; i < grams; ++i) {
+      if (!repeats.empty() && repeats[i] == 0) continue;
       uint64_t key = 0;
       for (size_t k = 0; k < n; ++k) key = (key + words[i + k].hash) * 0xD6E8FEB86659FD93ull + 1;
       bool added = false;
       const size_t slot = seen.place(key, added);
       if (added) {
-        counts[slot] = 0;
+        counts[slot] = 1;
         first[slot] = static_cast<uint32_t>(i);
+        continue;
       }
       const uint32_t count = ++counts[slot];
+      now[i] = now[first[slot]] = 1;
       if (count > best || (count == best && first[slot] < at)) {
         best = count;
         at = first[slot];
       }
     }
+    repeats = std::move(now);
     uint64_t length = n - 1;
     for (size_t k = 0; k < n; ++k) length += words[at + k].chars;
     return length * best;
@@ -101,12 +117,32 @@ struct Joined {
   uint64_t key(size_t i, size_t j) const { return hash[j] - hash[i] * hash_power(bytes[j] - bytes[i]); }
 };
 
-uint64_t duplicate_chars(const Joined& joined, size_t words, size_t n, SeenSet& seen) {
-  if (words < n) return 0;
-  seen.reset(words - n + 1);
+// Where joined n-grams occur more than once.
+Marks joined_repeats(const Joined& joined, size_t words, size_t n, SeenSet& seen) {
+  if (words < n) return {};
+  const size_t grams = words - n + 1;
+  seen.reset(grams);
+  Marks repeats(grams);
+  std::vector<uint32_t> first(seen.slots());
+  for (size_t i = 0; i < grams; ++i) {
+    bool added = false;
+    const size_t slot = seen.place(joined.key(i, i + n), added);
+    if (added)
+      first[slot] = static_cast<uint32_t>(i);
+    else
+      repeats[i] = repeats[first[slot]] = 1;
+  }
+  return repeats;
+}
+
+// `repeats`: where the first five words of an n-gram occur more than once; nothing else needs a look.
+uint64_t duplicate_chars(const Joined& joined, size_t words, size_t n, const Marks& repeats, size_t marked,
+                         SeenSet& seen) {
+  if (words < n || marked == 0) return 0;
+  seen.reset(marked);
   uint64_t chars = 0;
   for (size_t i = 0; i + n <= words;) {
-    if (seen.add(joined.key(i, i + n))) {
+    if (repeats[i] == 0 || seen.add(joined.key(i, i + n))) {
       ++i;
     } else {
       chars += joined.chars[i + n] - joined.chars[i];
@@ -137,10 +173,16 @@ Repetition repetition_of(std::string_view text, uint64_t chars, const std::vecto
   r.dup_line_frac = ratio(static_cast<double>(lines.repeated), static_cast<double>(lines.pieces));
   r.dup_line_char_frac = ratio(static_cast<double>(lines.repeated_chars), all);
   TopCounter counter;
-  for (size_t n = 2; n <= 4; ++n) r.top[n - 2] = ratio(static_cast<double>(counter.chars(words, n)), all);
+  Marks repeats;
+  for (size_t n = 2; n <= 4; ++n)
+    r.top[n - 2] = ratio(static_cast<double>(counter.chars(words, n, repeats)), all);
   const Joined joined(words);
-  for (size_t n = 5; n <= 10; ++n)
-    r.duplicate[n - 5] = ratio(static_cast<double>(duplicate_chars(joined, words.size(), n, seen)), all);
+  repeats = joined_repeats(joined, words.size(), 5, seen);
+  const auto marked = static_cast<size_t>(std::count(repeats.begin(), repeats.end(), 1));
+  for (size_t n = 5; n <= 10; ++n) {
+    const uint64_t repeated = duplicate_chars(joined, words.size(), n, repeats, marked, seen);
+    r.duplicate[n - 5] = ratio(static_cast<double>(repeated), all);
+  }
   return r;
 }
 

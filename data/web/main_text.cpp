@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "data/web/repeated_text.h"
+
 namespace llmctl::html {
 namespace {
 
@@ -18,7 +20,10 @@ class Chooser {
     weigh();
     int32_t main = heaviest();
     if (main < 0) return -1;
+    main = climb(main);
+    remove_teasers(tree_, main);
     prune(main);
+    remove_repeats(tree_, main);
     return main;
   }
 
@@ -61,6 +66,8 @@ class Chooser {
     if (n.hints & kHidden) return share < 0.3;
     if (n.tag == GUMBO_TAG_BODY || n.tag == GUMBO_TAG_MAIN || n.tag == GUMBO_TAG_ARTICLE || own_text)
       return false;
+    // a quoted post ("twitter-tweet") is part of the article
+    if (n.tag == GUMBO_TAG_BLOCKQUOTE && !(n.hints & kAside & ~kShare)) return false;
     if (n.hints & kAside) return share < ((n.hints & (kArticle | kMain)) ? 0.15 : 0.4);
     if (n.tag == GUMBO_TAG_HEADER || (n.hints & kHeader)) return share < 0.2;
     if (n.hints & (kCaption | kMeta | kBio)) return share < 0.15;
@@ -122,6 +129,30 @@ class Chooser {
     }
     if (best < 0) best = any_text();
     return best;
+  }
+
+  uint32_t own_chars(const Node& n) const { return n.chars - std::min(n.chars, n.link_chars); }
+
+  // A page of lists and short notes has no heavy prose. When an element around says that it is the article
+  // and holds far more than the choice, it is the choice.
+  int32_t climb(int32_t main) {
+    int32_t best = main;
+    for (int32_t i = at(main).parent; i > 0; i = at(i).parent) {
+      const Node& n = at(i);
+      const bool says =
+          n.tag == GUMBO_TAG_ARTICLE || n.tag == GUMBO_TAG_MAIN || (n.hints & (kBody | kArticle | kMain));
+      if (n.tag == GUMBO_TAG_BODY || !says) continue;
+      uint32_t mine = live_chars(i);
+      if (live_chars(best) * 3 < mine) best = i;
+    }
+    return best;
+  }
+
+  uint32_t live_chars(int32_t root) {
+    uint32_t chars = 0;
+    for (int32_t i = root; i < at(root).end; ++i)
+      if (at(i).is_text() && !skipped_[static_cast<size_t>(i)]) chars += own_chars(at(i));
+    return chars;
   }
 
   // A page of a few words: all that was not dropped.

@@ -2,6 +2,7 @@
 #include "data/tokenizer/added_tokens.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "data/text/unicode.h"
 #include "data/text/utf8.h"
@@ -19,7 +20,10 @@ void AddedTokenFinder::add(const AddedToken& token, const std::string& spelling)
     node = it->second;
     if (fresh) nodes_.emplace_back();
   }
-  starts_[static_cast<uint8_t>(spelling[0])] = true;
+  bool& starts = starts_[static_cast<uint8_t>(spelling[0])];
+  if (!starts) start_bytes_.push_back(static_cast<uint8_t>(spelling[0]));
+  starts = true;
+  all_special_ = all_special_ && token.special;
   nodes_[node].token = static_cast<int32_t>(tokens_.size());
   tokens_.push_back(token);
 }
@@ -73,12 +77,42 @@ size_t spaces_after(std::string_view text, size_t at) {
   return at;
 }
 
+// The next place where a token may start: memchr for each of a few first bytes, remembered, so that a
+// rare one is not looked for again at every hit of a frequent one.
+class StartSearch {
+ public:
+  StartSearch(std::string_view text, const std::vector<uint8_t>& bytes) : text_(text), bytes_(bytes) {}
+  bool pays() const { return bytes_.size() <= kMost; }
+  size_t from(size_t at) {  // text.size(): none
+    size_t first = text_.size();
+    for (size_t i = 0; i < bytes_.size(); ++i) {
+      if (!known_[i] || next_[i] < at) {
+        const void* hit = std::memchr(text_.data() + at, bytes_[i], text_.size() - at);
+        next_[i] = hit ? static_cast<size_t>(static_cast<const char*>(hit) - text_.data()) : text_.size();
+        known_[i] = true;
+      }
+      first = std::min(first, next_[i]);
+    }
+    return first;
+  }
+
+ private:
+  static constexpr size_t kMost = 4;
+  std::string_view text_;
+  const std::vector<uint8_t>& bytes_;
+  std::array<size_t, kMost> next_{};
+  std::array<bool, kMost> known_{};
+};
+
 }  // namespace
 
 std::vector<Section> AddedTokenFinder::split(std::string_view text, bool special) const {
   std::vector<Section> sections;
   size_t done = 0;
-  for (size_t at = 0; at < text.size() && !tokens_.empty();) {
+  const bool idle = tokens_.empty() || (all_special_ && !special);
+  StartSearch search(text, start_bytes_);
+  for (size_t at = 0; at < text.size() && !idle;) {
+    if (search.pays() && (at = search.from(at)) == text.size()) break;
     const Hit hit = starts_[static_cast<uint8_t>(text[at])] ? longest_at(text, at) : Hit{};
     if (hit.token < 0) {
       ++at;

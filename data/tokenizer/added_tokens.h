@@ -48,6 +48,8 @@ class AddedTokenFinder {
   Hit longest_at(std::string_view text, size_t at) const;
   std::vector<Node> nodes_;
   std::array<bool, 256> starts_{};
+  std::vector<uint8_t> start_bytes_;  // the same as a list
+  bool all_special_ = true;
   std::vector<AddedToken> tokens_;
 };
 

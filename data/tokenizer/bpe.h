@@ -32,6 +32,12 @@ class MergeTable {
   explicit MergeTable(size_t merges = 0);
   void set(int32_t left, int32_t right, Merge merge);  // the last one set counts
   Merge find(int32_t left, int32_t right) const;
+  template <class Each>
+  void for_each(Each&& each) const {  // each(left, right, merge), in no order
+    for (size_t i = 0; i < keys_.size(); ++i)
+      if (values_[i].rank >= 0)
+        each(static_cast<int32_t>(keys_[i] >> 32), static_cast<int32_t>(keys_[i]), values_[i]);
+  }
 
  private:
   size_t slot_of(uint64_t key) const;

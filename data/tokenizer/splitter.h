@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/base/split_ascii.h"
+#include "core/base/token_kernels.h"
 #include "data/text/code_point_class.h"
 #include "kernels/exec.h"
 

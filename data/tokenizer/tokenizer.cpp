@@ -47,31 +47,59 @@ void Tokenizer::save(const fs::path& folder) const {
              parse_json(state_->config_text, "tokenizer_config.json").dump(2) + "\n", true);
 }
 
+struct EncodeScratch::State {
+  size_t cache_bytes = 0;
+  const BpeEncoder* filled_by = nullptr;
+  std::optional<PieceCache> cache;
+  PieceCache* cache_for(const BpeEncoder* encoder) {
+    if (cache_bytes == 0) return nullptr;
+    if (filled_by != encoder || !cache) cache.emplace(cache_bytes);
+    filled_by = encoder;
+    return &*cache;
+  }
+};
+
+EncodeScratch::EncodeScratch(size_t cache_bytes) : state_(std::make_unique<State>()) {
+  state_->cache_bytes = cache_bytes;
+}
+EncodeScratch::~EncodeScratch() = default;
+EncodeScratch::EncodeScratch(EncodeScratch&&) noexcept = default;
+
 std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
-  const State& s = *state_;
+  EncodeScratch scratch(0);
   std::vector<int32_t> out;
-  if (options.add_special) out = s.prefix;
+  encode(text, options, scratch, out);
+  return out;
+}
+
+void Tokenizer::encode(std::string_view text, EncodeOptions options, EncodeScratch& scratch,
+                       std::vector<int32_t>& out) const {
+  const State& s = *state_;
+  if (options.add_special) out.insert(out.end(), s.prefix.begin(), s.prefix.end());
   PieceMemory memory(s.model());
+  PieceCache* cache = s.quick ? scratch.state_->cache_for(s.quick.get()) : nullptr;
+  const auto encode_plain = [&](std::string_view plain, bool at_start) {
+    if (s.quick) return s.quick->encode(plain, at_start, s.pre_tokenizer, cache, out);
+    s.pre_tokenizer.for_each_piece(plain, at_start,
+                                   [&](std::string_view piece) { memory.encode(piece, out); });
+  };
   for (const Section& section : s.raw_finder.split(text, options.parse_special)) {
     if (section.id >= 0) {
       out.push_back(section.id);
       continue;
     }
-    const std::string normal = s.normalizer.apply(text.substr(section.begin, section.end - section.begin));
+    std::string_view normal = text.substr(section.begin, section.end - section.begin);
+    std::string changed;
+    if (!s.normalizer.empty()) normal = changed = s.normalizer.apply(normal);
     for (const Section& inner : s.normalized_finder.split(normal, options.parse_special)) {
-      if (inner.id >= 0) {
+      if (inner.id >= 0)
         out.push_back(inner.id);
-        continue;
-      }
-      const bool at_start = section.begin == 0 && inner.begin == 0;
-      const Pieces pieces =
-          s.pre_tokenizer.cut(normal.substr(inner.begin, inner.end - inner.begin), at_start);
-      for (const Range& r : pieces.ranges)
-        memory.encode(std::string_view(pieces.text).substr(r.begin, r.end - r.begin), out);
+      else
+        encode_plain(normal.substr(inner.begin, inner.end - inner.begin),
+                     section.begin == 0 && inner.begin == 0);
     }
   }
   if (options.add_special) out.insert(out.end(), s.suffix.begin(), s.suffix.end());
-  return out;
 }
 
 std::string Tokenizer::decode(const std::vector<int32_t>& ids, bool skip_special) const {

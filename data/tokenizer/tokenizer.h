@@ -28,6 +28,20 @@ struct TokenSpan {
   size_t begin = 0, end = 0;
 };
 
+// What one thread keeps between texts: the ids of pieces seen lately, in so many bytes. It saves merging
+// them again and never changes the ids.
+class EncodeScratch {
+ public:
+  explicit EncodeScratch(size_t cache_bytes = size_t{4} << 20);  // 0: none
+  ~EncodeScratch();
+  EncodeScratch(EncodeScratch&&) noexcept;
+
+ private:
+  friend class Tokenizer;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 class Tokenizer {
  public:
   // A model folder, or a file: tokenizer.json, .tiktoken, sentencepiece's .model, .gguf, GPT-2's
@@ -40,6 +54,9 @@ class Tokenizer {
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
   // The same ids, with offsets in bytes of the text as given, before normalization. Slower.
   std::vector<TokenSpan> encode_with_offsets(std::string_view text, EncodeOptions options = {}) const;
+  // The same, appended, with a scratch of the calling thread.
+  void encode(std::string_view text, EncodeOptions options, EncodeScratch& scratch,
+              std::vector<int32_t>& out) const;
   // Exact bytes. Special tokens are left out when skip_special.
   std::string decode(const std::vector<int32_t>& ids, bool skip_special = true) const;
   // The bytes one id adds when it follows other tokens.

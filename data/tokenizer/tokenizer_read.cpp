@@ -159,6 +159,7 @@ Tokenizer Tokenizer::from_json(const Json& tokenizer_json, const Json& tokenizer
   auto state = std::make_shared<State>();
   try {
     read_all(tokenizer_json, tokenizer_config, *state);
+    if (!state->other) state->quick = BpeEncoder::make(state->bpe);
     state->json_text = tokenizer_json.dump();
     state->config_text = tokenizer_config.is_null() ? "{}" : tokenizer_config.dump();
   } catch (const Error& e) {

@@ -9,6 +9,7 @@
 
 #include "data/tokenizer/added_tokens.h"
 #include "data/tokenizer/bpe.h"
+#include "data/tokenizer/bpe_encoder.h"
 #include "data/tokenizer/normalizer.h"
 #include "data/tokenizer/pre_tokenizer.h"
 #include "data/tokenizer/token_decoder.h"
@@ -28,6 +29,7 @@ struct Tokenizer::State {
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
   Bpe bpe;                                  // what BPE files hold, and the fast path
+  std::unique_ptr<const BpeEncoder> quick;  // of bpe, where it fits
   std::unique_ptr<const TokenModel> other;  // the model of files of another kind, else null
   const TokenModel& model() const { return other ? *other : bpe; }
   AddedTokenFinder raw_finder, normalized_finder;  // matched before and after normalization

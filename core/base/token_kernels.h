@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lends the windows of kernels/split_ascii.h to the rooms above core.
+// Lends the kernels that cut and merge text to the rooms above core.
 #pragma once
 
+#include "kernels/merge_pairs.h"
 #include "kernels/split_ascii.h"
 
 namespace llmctl {
@@ -10,5 +11,9 @@ using kn::ascii_cutter;
 using kn::AsciiCut;
 using kn::AsciiCutter;
 using kn::AsciiPattern;
+using kn::kLongestMerge;
+using kn::pair_merger;
+using kn::PairMerger;
+using kn::PairRanks;
 
 }  // namespace llmctl

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `llmctl tokenize train|encode|decode|pack`: text to ids and back.
+// `llmctl tokenize train|encode|decode|pack|convert`: text to ids and back.
+#include "cmd/tokenize.h"
+
 #include <fmt/format.h>
 
 #include <charconv>
@@ -7,8 +9,8 @@
 
 #include "cmd/build_id.h"
 #include "cmd/commands.h"
+#include "cmd/tokenize.h"
 #include "data/packed/pack.h"
-#include "data/tokenizer/bpe_train.h"
 #include "data/tokenizer/tokenizer.h"
 
 namespace llmctl {
@@ -20,119 +22,49 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-uint64_t size_of(const std::vector<fs::path>& inputs) {
-  uint64_t bytes = 0;
-  for (const fs::path& p : inputs) {
-    std::error_code ec;
-    const bool plain = p.extension() != ".gz" && p.extension() != ".zst" && fs::is_regular_file(p, ec);
-    if (!plain) return 0;  // unknown until read
-    bytes += fs::file_size(p);
-  }
-  return bytes;
-}
-
-// ---------------------------------------------------------------- train
-
-struct TrainOptions {
-  std::vector<std::string> inputs;
-  std::string output;
-  DocumentOptions documents;
-  BpeTrainOptions bpe;
-  bool force = false;
-};
-
-std::string training_text(const Document& document) {
-  if (document.messages.empty()) return document.text;
-  std::string text;  // as the chat template will cut it, without its markers
-  for (const ChatMessage& m : document.messages) text += m.role + "\n" + m.content + "\n";
-  return text;
-}
-
-// Documents are dealt to counters by their number: sums do not depend on how.
-PieceCounter count_pieces(const std::vector<fs::path>& inputs, const TrainOptions& o, Common& common,
-                          const kn::Exec& exec) {
-  constexpr size_t kBatch = 256;
-  constexpr uint64_t kBatchBytes = uint64_t{16} << 20;
-  std::vector<PieceCounter> counters(16, PieceCounter(o.bpe.pattern));
-  std::vector<std::string> texts;
-  uint64_t done = 0, waiting = 0;
-  Progress progress(common.log, "counting pieces", "bytes", size_of(inputs));
-  const auto flush = [&] {
-    stop_if_interrupted("tokenize train");
-    for_each_index(exec, static_cast<int64_t>(counters.size()), [&](int64_t c) {
-      const auto first = static_cast<size_t>(c);
-      for (size_t i = first; i < texts.size(); i += counters.size()) counters[first].add(texts[i]);
-    });
-    done += waiting;
-    waiting = 0;
-    texts.clear();
-    progress.update(done);
-  };
-  for (const fs::path& input : inputs) {
-    read_documents(input, o.documents, [&](Document&& document) {
-      texts.push_back(training_text(document));
-      waiting += texts.back().size();
-      if (texts.size() >= kBatch || waiting >= kBatchBytes) flush();
-    });
-  }
-  flush();
-  PieceCounter all = std::move(counters[0]);
-  for (size_t c = 1; c < counters.size(); ++c) all.merge(counters[c]);
-  return all;
-}
-
-int train(const TrainOptions& o, Common& common) {
-  const Clock::time_point start = Clock::now();
-  OutputFolder folder(o.output, o.force);
-  Runtime runtime(common);
-  const std::vector<fs::path> inputs = expand_inputs(o.inputs);
-  const PieceCounter pieces = count_pieces(inputs, o, common, runtime.exec);
-  check(pieces.bytes() > 0, Code::input, "[tokenize] the inputs hold no text");
-  Progress progress(common.log, "learning merges", "tokens", static_cast<uint64_t>(o.bpe.vocab_size));
-  const TrainedBpe trained = train_bpe(pieces, o.bpe, [&](int64_t tokens) {
-    progress.update(static_cast<uint64_t>(tokens));
-    if (tokens % 256 == 0) stop_if_interrupted("tokenize train");
-  });
-  progress.finish();
-  const TokenizerFiles files = tokenizer_files(trained, o.bpe);
-  const Tokenizer tokenizer = Tokenizer::from_json(files.tokenizer, files.config);
-  tokenizer.save(folder.path());
-  folder.commit();
-  if (tokenizer.vocab_size() < o.bpe.vocab_size)
-    common.log.warning(fmt::format("the text gives only {} tokens of the {} asked for",
-                                   tokenizer.vocab_size(), o.bpe.vocab_size));
-  const double seconds = seconds_since(start);
-  print_result(common,
-               {{"vocab_size", tokenizer.vocab_size()},
-                {"bytes", pieces.bytes()},
-                {"seconds", seconds},
-                {"digest", tokenizer.digest()},
-                {"output", o.output}},
-               fmt::format("{}: {} tokens from {} bytes in {:.1f} s", o.output, tokenizer.vocab_size(),
-                           pieces.bytes(), seconds));
-  return 0;
-}
-
 // ---------------------------------------------------------------- encode and decode
 
 struct EncodeFlags {
   std::string tokenizer, text, input, output;
   DocumentOptions documents;
-  bool has_text = false, no_special = false, parse_special = false, force = false;
+  bool has_text = false, no_special = false, parse_special = false, offsets = false, force = false;
 };
 
-std::string ids_line(const std::vector<int32_t>& ids) {
+Json offsets_of(const std::vector<TokenSpan>& spans) {
+  Json list = Json::array();
+  for (const TokenSpan& span : spans) list.push_back(Json::array({span.begin, span.end}));
+  return list;
+}
+
+std::vector<int32_t> ids_of(const std::vector<TokenSpan>& spans) {
+  std::vector<int32_t> ids;
+  for (const TokenSpan& span : spans) ids.push_back(span.id);
+  return ids;
+}
+
+std::string ids_line(const std::vector<int32_t>& ids, const std::vector<TokenSpan>& spans) {
   std::string line = "{\"ids\": [";
   for (size_t i = 0; i < ids.size(); ++i) line += (i ? ", " : "") + std::to_string(ids[i]);
-  return line + "]}\n";
+  line += "]";
+  if (!spans.empty()) line += ", \"offsets\": " + offsets_of(spans).dump();
+  return line + "}\n";
 }
 
 int encode_text(const EncodeFlags& o, const EncodeOptions& options, Common& common) {
   const Tokenizer tokenizer = Tokenizer::load(o.tokenizer);
-  const std::vector<int32_t> ids = tokenizer.encode(o.text, options);
-  Json tokens = Json::array();
-  for (const int32_t id : ids) tokens.push_back(tokenizer.token_of(id));
-  print_result(common, {{"ids", ids}, {"tokens", tokens}}, fmt::format("{}", fmt::join(ids, " ")));
+  std::vector<TokenSpan> spans;
+  if (o.offsets) spans = tokenizer.encode_with_offsets(o.text, options);
+  const std::vector<int32_t> ids = o.offsets ? ids_of(spans) : tokenizer.encode(o.text, options);
+  Json result = {{"ids", ids}, {"tokens", Json::array()}};
+  for (const int32_t id : ids) result["tokens"].push_back(tokenizer.token_of(id));
+  std::string human = fmt::format("{}", fmt::join(ids, " "));
+  if (o.offsets) {
+    result["offsets"] = offsets_of(spans);
+    human.clear();
+    for (const TokenSpan& s : spans)
+      human += fmt::format("{}{} {} {}", human.empty() ? "" : "\n", s.id, s.begin, s.end);
+  }
+  print_result(common, result, human);
   return 0;
 }
 
@@ -147,12 +79,19 @@ int encode_input(const EncodeFlags& o, const EncodeOptions& options, Common& com
   for (const fs::path& input : inputs) {
     read_documents(input, o.documents, [&](Document&& d) {
       stop_if_interrupted("tokenize encode");
-      const std::vector<int32_t> ids = d.messages.empty() ? tokenizer.encode(d.text, options)
-                                                          : apply_chat_template(tokenizer, d.messages, false);
+      check(!o.offsets || d.messages.empty(), Code::unsupported,
+            "[tokenize] offsets of chats are not offered, leave out --offsets");
+      std::vector<TokenSpan> spans;
+      if (o.offsets) spans = tokenizer.encode_with_offsets(d.text, options);
+      const std::vector<int32_t> ids = o.offsets ? ids_of(spans)
+                                       : d.messages.empty()
+                                           ? tokenizer.encode(d.text, options)
+                                           : apply_chat_template(tokenizer, d.messages, false);
+      const std::string line = ids_line(ids, spans);
       if (output)
-        output->write(ids_line(ids));
+        output->write(line);
       else if (!common.json)
-        print_text(ids_line(ids));
+        print_text(line);
       ++documents;
       tokens += ids.size();
       bytes += d.bytes();
@@ -248,27 +187,6 @@ int pack(PackFlags& o, Common& common) {
 
 // ---------------------------------------------------------------- flags
 
-void add_document_flags(CLI::App& app, DocumentOptions& o) {
-  app.add_option("--field", o.field, "text field of JSON lines")->capture_default_str();
-  app.add_option("--split-on", o.split_on, "separator between documents in text files");
-}
-
-void declare_train(CLI::App& verb, Common& common) {
-  CLI::App& app = *verb.add_subcommand("train", "learn a byte-level BPE vocabulary");
-  auto o = std::make_shared<TrainOptions>();
-  app.add_option("input", o->inputs, "files, folders, globs or -")->required();
-  app.add_option("--vocab-size", o->bpe.vocab_size, "ids in all: 256, or 259 and more")->required();
-  app.add_option("--pattern", o->bpe.pattern, "how text is cut before merging")
-      ->check(CLI::IsMember({"gpt2", "cl100k", "o200k", "llama3", "qwen2", "none"}))
-      ->capture_default_str();
-  app.add_option("--output", o->output, "folder to make")->required();
-  app.add_flag("--force", o->force, "replace the output");
-  add_document_flags(app, o->documents);
-  examples(app, {"llmctl tokenize train corpus.jsonl --vocab-size 4096 --pattern qwen2 --output tok",
-                 "llmctl tokenize train tinyshakespeare.txt --vocab-size 256 --pattern none --output bytes"});
-  on_run(app, common, [o, &common] { return train(*o, common); });
-}
-
 void declare_encode(CLI::App& verb, Common& common) {
   CLI::App& app = *verb.add_subcommand("encode", "text to ids");
   auto o = std::make_shared<EncodeFlags>();
@@ -278,6 +196,7 @@ void declare_encode(CLI::App& verb, Common& common) {
   app.add_option("--output", o->output, "a line {\"ids\": [...]} per document");
   app.add_flag("--no-special", o->no_special, "leave out what the template adds (BOS, EOS)");
   app.add_flag("--parse-special", o->parse_special, "read special tokens in the text as such");
+  app.add_flag("--offsets", o->offsets, "the bytes of the text behind each id, too");
   app.add_flag("--force", o->force, "replace the output");
   add_document_flags(app, o->documents);
   examples(app, {"llmctl tokenize encode --tokenizer tok --text 'Hello there'",
@@ -317,10 +236,11 @@ void declare_pack(CLI::App& verb, Common& common) {
 }  // namespace
 
 void add_tokenize(CLI::App& app, Common& common) {
-  declare_train(app, common);
+  declare_tokenize_train(app, common);
   declare_encode(app, common);
   declare_decode(app, common);
   declare_pack(app, common);
+  declare_tokenize_convert(app, common);
   app.require_subcommand(1);
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "data/packed/pack.h"
 
-#include <exception>
 #include <optional>
 
 #include "core/base/json.h"
@@ -15,19 +14,6 @@ std::vector<int32_t> document_ids(const Tokenizer& tokenizer, const Document& do
   const auto eos = tokenizer.eos();
   if (eos && !ids.empty() && ids.back() != *eos) ids.push_back(*eos);
   return ids;
-}
-
-void for_each_index(const kn::Exec& exec, int64_t n, const std::function<void(int64_t)>& body) {
-  std::vector<std::exception_ptr> failed(static_cast<size_t>(n));
-  kn::parallel_for(exec, n, [&](int64_t i) {
-    try {
-      body(i);
-    } catch (...) {
-      failed[static_cast<size_t>(i)] = std::current_exception();
-    }
-  });
-  for (const std::exception_ptr& e : failed)
-    if (e) std::rethrow_exception(e);
 }
 
 namespace {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/each_index.h"
 #include "data/packed/shard.h"
 #include "data/records/documents.h"
 #include "data/tokenizer/tokenizer.h"
@@ -31,9 +32,6 @@ struct PackProgress {
 // The ids of one document: text with what the template adds, or chat turns; then the tokenizer's eos
 // when it has one and the ids do not end with it.
 std::vector<int32_t> document_ids(const Tokenizer& tokenizer, const Document& document);
-
-// body(i) for i in [0, n) on the pool; the exception of the lowest i is thrown again.
-void for_each_index(const kn::Exec& exec, int64_t n, const std::function<void(int64_t)>& body);
 
 // Fills `folder` (which exists) with shards and provenance.json. `progress` is called now and then
 // from the calling thread and may throw to stop. Error{input} when nothing is left to pack.

@@ -12,6 +12,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "data/tokenizer/token_model.h"
+
 namespace llmctl {
 
 struct StringHash {
@@ -38,21 +40,26 @@ class MergeTable {
   int shift_ = 0;
 };
 
-struct Bpe {
+struct Bpe final : TokenModel {
   bool byte_level = false;     // symbols are bytes; else code points
   bool byte_fallback = false;  // unknown code points become <0xNN> bytes
   bool fuse_unk = false, ignore_merges = false;
   int32_t unk = -1;
   std::array<int32_t, 256> byte_ids{};  // -1: not in the vocabulary
   StringIds ids;                        // the bytes of a piece to its id
+  std::vector<uint32_t> sizes;          // by id: bytes of a piece it covers
   MergeTable merges;
 
   // Appends the ids of one piece. Error{input} for a symbol the vocabulary cannot spell.
-  void encode(std::string_view piece, std::vector<int32_t>& out) const;
+  void encode(std::string_view piece, std::vector<int32_t>& out) const override;
+  void ends_of(std::string_view piece, const int32_t* found, size_t count,
+               std::vector<size_t>& ends) const override;
 
  private:
   void symbols_of_bytes(std::string_view piece, std::vector<int32_t>& out) const;
   void symbols_of_text(std::string_view piece, std::vector<int32_t>& out) const;
+  size_t unknown_end(std::string_view piece, size_t at) const;
+  bool is_byte(int32_t id, std::string_view piece, size_t at) const;
 };
 
 // Joins in place.

@@ -2,82 +2,114 @@
 #include "data/tokenizer/bpe_train.h"
 
 #include <algorithm>
-#include <queue>
+#include <unordered_map>
 
+#include "data/tokenizer/bpe.h"
+#include "data/tokenizer/bpe_words.h"
 #include "data/tokenizer/byte_level.h"
+#include "data/tokenizer/pair_table.h"
 #include "data/tokenizer/tokenizer_files.h"
 
 namespace llmctl {
 
-PieceCounter::PieceCounter(const std::string& pattern) : cut_(pre_tokenizer_json(pattern)) {}
-
-void PieceCounter::add(std::string_view text) {
-  bytes_ += text.size();
-  const Pieces pieces = cut_.cut(std::string(text), true);
-  for (const Range& r : pieces.ranges) {
-    const std::string_view piece = std::string_view(pieces.text).substr(r.begin, r.end - r.begin);
-    const auto it = counts_.find(piece);
-    if (it == counts_.end())
-      counts_.emplace(std::string(piece), 1);
-    else
-      ++it->second;
-  }
-}
-
-void PieceCounter::merge(const PieceCounter& other) {
-  bytes_ += other.bytes_;
-  for (const auto& [piece, count] : other.counts_) counts_[piece] += count;
-}
-
-std::vector<std::pair<std::string, int64_t>> PieceCounter::sorted() const {
-  std::vector<std::pair<std::string, int64_t>> list(counts_.begin(), counts_.end());
-  std::sort(list.begin(), list.end());
-  return list;
-}
-
 namespace {
 
-using Pair = uint64_t;  // left id in the high half: compares as (left, right)
-Pair pair_of(int32_t left, int32_t right) {
-  return (static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32) | static_cast<uint32_t>(right);
-}
+constexpr uint32_t kLongest = 65536;  // bytes of a token, the most that is read
 
+// A pair on the heap with the places where it stood when it was put there, ascending.
 struct Waiting {
   int64_t count;
   Pair pair;
-  uint32_t words;  // index into lists_: the words to visit
-  bool operator<(const Waiting& o) const { return count != o.count ? count < o.count : pair > o.pair; }
+  uint64_t first;  // in the array of places
+  uint32_t size;
+};
+
+uint32_t left_of(Pair pair) {
+  return static_cast<uint32_t>(pair >> 32);
+}
+uint32_t right_of(Pair pair) {
+  return static_cast<uint32_t>(pair);
+}
+
+// What one join does to the pairs of its token with the tokens on one side of it, by their ids.
+class Side {
+ public:
+  struct Neighbour {
+    int64_t gained = 0, lost = 0;  // by its pair with the new token, by its pair with what that replaced
+    uint32_t places = 0;
+    uint64_t first = 0;
+  };
+  void gain(uint32_t id, int64_t count, uint32_t place) {
+    Neighbour& n = at(id);
+    n.gained += count;
+    ++n.places;
+    met_.emplace_back(id, place);
+  }
+  void lose(uint32_t id, int64_t count) { at(id).lost += count; }
+  // Appends the places of each neighbour to `places`, neighbour after neighbour.
+  void lay_out(ScratchArray<uint32_t>& places) {
+    uint64_t at = places.size();
+    for (const uint32_t id : ids_) {
+      by_id_[id].first = at;
+      at += by_id_[id].places;
+    }
+    while (places.size() < at) places.push_back(0);
+    for (const auto& [id, place] : met_) places[by_id_[id].first++] = place;
+    for (const uint32_t id : ids_) by_id_[id].first -= by_id_[id].places;
+  }
+  const std::vector<uint32_t>& ids() const { return ids_; }
+  const Neighbour& of(uint32_t id) const { return by_id_[id]; }
+  void clear() {
+    for (const uint32_t id : ids_) by_id_[id] = {};
+    ids_.clear();
+    met_.clear();
+  }
+
+ private:
+  Neighbour& at(uint32_t id) {
+    if (id >= by_id_.size()) by_id_.resize(id + 1024);
+    Neighbour& n = by_id_[id];
+    if (n.gained == 0 && n.lost == 0) ids_.push_back(id);
+    return n;
+  }
+  std::vector<Neighbour> by_id_;
+  std::vector<uint32_t> ids_;  // in order of their first place
+  std::vector<std::pair<uint32_t, uint32_t>> met_;
+};
+
+struct ByteIds {
+  uint32_t of[256];
+  ByteIds() {
+    uint32_t id = 0;
+    for (const uint8_t byte : bytes_in_alphabet_order()) of[byte] = id++;
+  }
 };
 
 class Learner {
  public:
-  Learner(const PieceCounter& pieces, int64_t target, TrainedBpe& out) : out_(out), target_(target) {
-    std::array<int32_t, 256> id_of_byte{};
-    for (const uint8_t byte : bytes_in_alphabet_order()) {
-      id_of_byte[byte] = static_cast<int32_t>(out_.tokens.size());
-      token(std::string(1, static_cast<char>(byte)));
-    }
-    for (const auto& [piece, count] : pieces.sorted()) {
-      std::vector<int32_t> word;
-      for (const char c : piece) word.push_back(id_of_byte[static_cast<uint8_t>(c)]);
-      words_.push_back(std::move(word));
-      counts_.push_back(count);
-    }
+  Learner(PieceCounter& pieces, const BpeTrainOptions& options, TrainedBpe& out)
+      : out_(out),
+        options_(options),
+        words_(pieces, ByteIds().of, options.memory, options.folder),
+        symbols_(words_.symbols()),
+        pairs_(words_.folder()),
+        places_(words_.folder()) {
+    for (const uint8_t byte : bytes_in_alphabet_order()) token(std::string(1, static_cast<char>(byte)));
   }
 
-  void run(const std::function<void(int64_t)>& progress) {
-    if (static_cast<int64_t>(out_.tokens.size()) >= target_) return;
-    count_all();
-    while (static_cast<int64_t>(out_.tokens.size()) < target_ && !heap_.empty()) {
-      Waiting top = heap_.top();
-      heap_.pop();
-      const int64_t now = pair_counts_[top.pair];
+  void run(int64_t target, const std::function<void(int64_t)>& progress) {
+    if (static_cast<int64_t>(out_.tokens.size()) >= target) return;
+    offer_pairs_of_bytes();
+    const int64_t least = std::max<int64_t>(options_.min_frequency, 1);
+    while (static_cast<int64_t>(out_.tokens.size()) < target && !heap_.empty()) {
+      const Waiting top = pop();
+      const int64_t now = pairs_.at(top.pair).count;
       if (now != top.count) {  // stale: other joins took some of them
-        top.count = now;
-        heap_.push(top);
+        push({now, top.pair, top.first, top.size});
         continue;
       }
-      if (now < 1) break;
+      if (now < least) break;
+      if (lengths_[left_of(top.pair)] + lengths_[right_of(top.pair)] > kLongest) continue;
       join(top);
       if (progress) progress(static_cast<int64_t>(out_.tokens.size()));
     }
@@ -85,98 +117,182 @@ class Learner {
   }
 
  private:
-  int32_t token(const std::string& bytes) {
+  uint32_t token(const std::string& bytes) {
     const auto [it, fresh] = ids_.try_emplace(bytes, static_cast<int32_t>(out_.tokens.size()));
-    if (fresh) out_.tokens.push_back(bytes);
-    return it->second;
-  }
-
-  void count_all() {
-    for (uint32_t w = 0; w < words_.size(); ++w)
-      for (size_t i = 0; i + 1 < words_[w].size(); ++i) change(words_[w][i], words_[w][i + 1], 1, w);
-    offer_changed();
-  }
-
-  void change(int32_t left, int32_t right, int64_t by, uint32_t w) {
-    const Pair pair = pair_of(left, right);
-    pair_counts_[pair] += by * counts_[w];
-    if (by < 0) return;
-    std::vector<uint32_t>& list = changed_[pair];
-    if (list.empty() || list.back() != w) list.push_back(w);
-  }
-
-  void offer_changed() {
-    for (auto& [pair, list] : changed_) {
-      const int64_t count = pair_counts_[pair];
-      if (count <= 0) continue;
-      heap_.push({count, pair, static_cast<uint32_t>(lists_.size())});
-      lists_.push_back(std::move(list));
+    if (fresh) {
+      out_.tokens.push_back(bytes);
+      lengths_.push_back(static_cast<uint32_t>(bytes.size()));
     }
-    changed_.clear();
+    return static_cast<uint32_t>(it->second);
   }
+
+  // ---- the heap
+
+  bool before(const Waiting& a, const Waiting& b) const {
+    if (a.count != b.count || a.pair == b.pair) return a.count > b.count;
+    if (options_.tie_break == TieBreak::ids) return a.pair < b.pair;
+    const int left = out_.tokens[left_of(a.pair)].compare(out_.tokens[left_of(b.pair)]);
+    return left != 0 ? left < 0 : out_.tokens[right_of(a.pair)] < out_.tokens[right_of(b.pair)];
+  }
+  void push(const Waiting& w) {
+    heap_.push_back(w);
+    std::push_heap(heap_.begin(), heap_.end(), [&](const auto& a, const auto& b) { return before(b, a); });
+  }
+  Waiting pop() {
+    std::pop_heap(heap_.begin(), heap_.end(), [&](const auto& a, const auto& b) { return before(b, a); });
+    const Waiting top = heap_.back();
+    heap_.pop_back();
+    return top;
+  }
+  void offer(Pair pair, uint64_t first, uint32_t size) {
+    PairTable::Slot& slot = pairs_.at(pair);
+    if (slot.count <= 0) return;
+    slot.repeated |= slot.offered;
+    slot.offered = true;
+    push({slot.count, pair, first, size});
+  }
+
+  void offer_pairs_of_bytes() {
+    struct Seen {
+      int64_t count = 0;
+      uint32_t places = 0;
+      uint64_t first = 0;
+    };
+    std::vector<Seen> seen(256 * 256);
+    const auto each = [&](auto&& body) {
+      for (uint32_t p = 1; p + 1 < words_.places(); ++p)
+        if (symbols_[p] != BpeWords::kSeparator && symbols_[p + 1] != BpeWords::kSeparator)
+          body(p, seen[symbols_[p] * 256 + symbols_[p + 1]]);
+    };
+    BpeWords::Counts counts(words_);
+    each([&](uint32_t p, Seen& s) {
+      s.count += counts.at(p);
+      ++s.places;
+    });
+    uint64_t at = 0;
+    for (Seen& s : seen) {
+      s.first = at;
+      at += s.places;
+    }
+    places_.resize(at);
+    each([&](uint32_t p, Seen& s) { places_[s.first++] = p; });
+    for (uint32_t i = 0; i < seen.size(); ++i) {
+      if (seen[i].places == 0) continue;
+      const Pair pair = pair_of(i / 256, i % 256);
+      pairs_.at(pair).count = seen[i].count;
+      offer(pair, seen[i].first - seen[i].places, seen[i].places);
+    }
+  }
+
+  // ---- one join
 
   void join(const Waiting& top) {
-    const auto left = static_cast<int32_t>(top.pair >> 32), right = static_cast<int32_t>(top.pair);
-    const int32_t joined = token(out_.tokens[left] + out_.tokens[right]);
+    const uint32_t left = left_of(top.pair), right = right_of(top.pair);
+    const uint32_t joined = token(out_.tokens[left] + out_.tokens[right]);
     out_.merges.emplace_back(left, right);
-    const std::vector<uint32_t> visit = std::move(lists_[top.words]);
-    for (const uint32_t w : visit) join_in(w, left, right, joined);
-    offer_changed();
+    if (top.size == 0) return;
+    BpeWords::Counts counts(words_);
+    counts.seek(places_[top.first]);
+    if (pairs_.at(top.pair).repeated) {
+      for (const uint32_t p : all_in_words_of(top)) join_at(p, left, right, joined, counts);
+    } else {
+      for (uint64_t i = 0; i < top.size; ++i) join_at(places_[top.first + i], left, right, joined, counts);
+    }
+    for (const uint32_t id : before_.ids()) {
+      pairs_.at(pair_of(id, left)).count -= before_.of(id).lost;
+      pairs_.at(pair_of(id, joined)).count += before_.of(id).gained;
+    }
+    for (const uint32_t id : after_.ids()) {
+      pairs_.at(pair_of(right, id)).count -= after_.of(id).lost;
+      pairs_.at(pair_of(joined, id)).count += after_.of(id).gained;
+    }
+    before_.lay_out(places_);
+    after_.lay_out(places_);
+    for (const uint32_t id : before_.ids()) offer(pair_of(id, joined), before_.of(id));
+    for (const uint32_t id : after_.ids()) offer(pair_of(joined, id), after_.of(id));
+    before_.clear();
+    after_.clear();
+  }
+  void offer(Pair pair, const Side::Neighbour& n) {
+    if (n.places > 0) offer(pair, n.first, n.places);
   }
 
-  // Counts move only at the two neighbours; the joined pair's own count is left as it is, as the
-  // reference does.
-  void join_in(uint32_t w, int32_t left, int32_t right, int32_t joined) {
-    std::vector<int32_t>& word = words_[w];
-    size_t kept = 0;
-    for (size_t i = 0; i < word.size(); ++i) {
-      if (word[i] != left || i + 1 >= word.size() || word[i + 1] != right) {
-        word[kept++] = word[i];
-        continue;
-      }
-      if (kept > 0) {
-        change(word[kept - 1], left, -1, w);
-        change(word[kept - 1], joined, 1, w);
-      }
-      if (i + 2 < word.size()) {
-        change(right, word[i + 2], -1, w);
-        change(joined, word[i + 2], 1, w);
-      }
-      word[kept++] = joined;
-      ++i;
+  // Counts move only at the two neighbours; the joined pair's own count is left as it is, as the reference
+  // does. A place where the pair stands no longer is passed over.
+  void join_at(uint32_t p, uint32_t left, uint32_t right, uint32_t joined, BpeWords::Counts& counts) {
+    if (symbols_[p] != left) return;
+    const uint32_t q = p + lengths_[left], next_place = q + lengths_[right];
+    if (symbols_[q] != right) return;
+    const int64_t count = counts.at(p);
+    const uint32_t previous = symbols_[p - 1], next = symbols_[next_place];
+    if (previous != BpeWords::kSeparator) {
+      before_.lose(previous, count);
+      before_.gain(previous, count, p - lengths_[previous]);
     }
-    word.resize(kept);
+    if (next != BpeWords::kSeparator) {
+      after_.lose(next, count);
+      // A second way to spell a token meets tokens that are it already.
+      if (next == joined)
+        before_.gain(joined, count, p);
+      else
+        after_.gain(next, count, p);
+    }
+    symbols_[q - 1] = symbols_[q] = BpeWords::kInside;
+    symbols_[p] = symbols_[next_place - 1] = joined;
+  }
+
+  // When two entries of the heap speak of one pair, the reference joins it in whole words of either.
+  std::vector<uint32_t> all_in_words_of(const Waiting& top) const {
+    std::vector<uint32_t> all;
+    for (uint64_t i = 0; i < top.size; ++i) {
+      uint32_t p = places_[top.first + i];
+      if (!all.empty() && p <= all.back()) continue;
+      while (symbols_[p - 1] != BpeWords::kSeparator) --p;
+      for (; symbols_[p] != BpeWords::kSeparator; p += lengths_[symbols_[p]])
+        if (symbols_[p] == left_of(top.pair)) all.push_back(p);
+    }
+    return all;
   }
 
   // Two ways to spell one token can bring a pair back; its last rank is the one that counts.
   void keep_last_of_repeated_merges() {
     std::unordered_map<Pair, size_t> last;
-    for (size_t i = 0; i < out_.merges.size(); ++i)
-      last[pair_of(out_.merges[i].first, out_.merges[i].second)] = i;
+    const auto pair_at = [&](size_t i) {
+      const auto [left, right] = out_.merges[i];
+      return pair_of(static_cast<uint32_t>(left), static_cast<uint32_t>(right));
+    };
+    for (size_t i = 0; i < out_.merges.size(); ++i) last[pair_at(i)] = i;
     std::vector<std::pair<int32_t, int32_t>> merges;
     for (size_t i = 0; i < out_.merges.size(); ++i)
-      if (last[pair_of(out_.merges[i].first, out_.merges[i].second)] == i) merges.push_back(out_.merges[i]);
+      if (last[pair_at(i)] == i) merges.push_back(out_.merges[i]);
     out_.merges = std::move(merges);
   }
 
   TrainedBpe& out_;
-  int64_t target_;
+  const BpeTrainOptions& options_;
   StringIds ids_;
-  std::vector<std::vector<int32_t>> words_;
-  std::vector<int64_t> counts_;
-  std::unordered_map<Pair, int64_t> pair_counts_;
-  std::unordered_map<Pair, std::vector<uint32_t>> changed_;
-  std::vector<std::vector<uint32_t>> lists_;
-  std::priority_queue<Waiting> heap_;
+  std::vector<uint32_t> lengths_;
+  BpeWords words_;
+  uint32_t* symbols_;
+  PairTable pairs_;
+  ScratchArray<uint32_t> places_;
+  std::vector<Waiting> heap_;
+  Side before_, after_;
 };
 
 }  // namespace
 
-TrainedBpe train_bpe(const PieceCounter& pieces, const BpeTrainOptions& options,
+TieBreak tie_break_of(const std::string& name) {
+  if (name == "ids") return TieBreak::ids;
+  check(name == "bytes", Code::usage, "[tokenize] tie break '", name, "': use ids or bytes");
+  return TieBreak::bytes;
+}
+
+TrainedBpe train_bpe(PieceCounter& pieces, const BpeTrainOptions& options,
                      const std::function<void(int64_t)>& progress) {
   const auto specials = static_cast<int64_t>(special_tokens(options.vocab_size).size());
   TrainedBpe out;
-  Learner(pieces, options.vocab_size - specials, out).run(progress);
+  Learner(pieces, options, out).run(options.vocab_size - specials, progress);
   return out;
 }
 

@@ -5,11 +5,54 @@
 
 #include "data/text/json_fields.h"
 #include "data/tokenizer/normalizer.h"
+#include "data/tokenizer/split_proof.h"
+#include "data/tokenizer/word_splits.h"
 
 namespace llmctl {
 
 PreTokenizer::PreTokenizer(const Json& json) {
   add(json, 0);
+  if (const auto family = known_family()) {
+    splitter_.emplace(*family);
+    prove();
+  }
+}
+
+std::optional<SplitFamily> PreTokenizer::known_family() const {
+  const auto isolates = [](const Step& s) {
+    return s.kind == Step::Kind::regex && s.behavior == Behavior::isolated && !s.invert;
+  };
+  if (steps_.size() == 1) {
+    const Step& s = steps_.front();  // these patterns leave no gaps that could be removed
+    const bool keeps = s.kind == Step::Kind::regex && s.behavior == Behavior::removed && s.invert;
+    return isolates(s) || keeps ? family_of(s.text) : std::nullopt;
+  }
+  for (const Step& s : steps_)
+    if (!isolates(s)) return std::nullopt;
+  if (steps_.size() == 2 && steps_[0].text == "\\p{N}" && family_of(steps_[1].text) == SplitFamily::gpt2)
+    return SplitFamily::starcoder;
+  const std::vector<std::string> deepseek = deepseek_patterns();
+  const auto same = [](const Step& s, const std::string& pattern) { return s.text == pattern; };
+  if (std::equal(steps_.begin(), steps_.end(), deepseek.begin(), deepseek.end(), same))
+    return SplitFamily::deepseek3;
+  return std::nullopt;
+}
+
+void PreTokenizer::prove() const {
+  for (uint64_t seed = 1; seed <= 12; ++seed) {
+    const std::string text = adversarial_text(seed, seed == 1 ? 400 : 60, seed % 4 == 0);
+    const Pieces right = cut_by_steps(text, true);
+    size_t i = 0, at = 0;
+    for_each_piece(text, true, [&](std::string_view piece) {
+      const bool same =
+          i < right.ranges.size() && right.ranges[i].begin == at && right.ranges[i].end == at + piece.size();
+      check(same, Code::bug, "[tokenizer] the splitter for ", name_of(splitter_->family()),
+            " and its pattern differ at byte ", at, " of proof text ", seed,
+            "; the tokenizer is refused, please report this");
+      at += piece.size();
+      ++i;
+    });
+  }
 }
 
 void PreTokenizer::add(const Json& json, int depth) {
@@ -31,8 +74,11 @@ void PreTokenizer::add(const Json& json, int depth) {
   } else if (type == "Digits") {
     Step step{.kind = Step::Kind::regex};
     step.behavior = bool_field(json, "individual_digits", false) ? Behavior::isolated : Behavior::contiguous;
-    step.regex.emplace_back("\\p{N}");
+    step.text = "\\p{N}";
+    step.regex.emplace_back(step.text);
     steps_.push_back(std::move(step));
+  } else if (const Json splits = as_splits(type, json); !splits.is_null()) {
+    for (const Json& one : splits) add(one, depth + 1);
   } else {
     throw Error(Code::unsupported, "[tokenizer] pre_tokenizer '" + type + "' is not offered");
   }
@@ -43,7 +89,8 @@ void PreTokenizer::add_split(const Json& json) {
   check(pattern.is_object(), Code::input, "[tokenizer] Split pattern is not an object");
   Step step{.kind = Step::Kind::regex};
   if (pattern.contains("Regex")) {
-    step.regex.emplace_back(string_field(pattern, "Regex"));
+    step.text = string_field(pattern, "Regex");
+    step.regex.emplace_back(step.text);
   } else {
     step.kind = Step::Kind::literal;
     step.text = string_field(pattern, "String");
@@ -75,7 +122,8 @@ void PreTokenizer::add_byte_level(const Json& json) {
   }
   if (bool_field(json, "use_regex", true)) {
     Step step{.kind = Step::Kind::regex};
-    step.regex.emplace_back(named_pattern("gpt2"));
+    step.text = named_pattern("gpt2");
+    step.regex.emplace_back(step.text);
     steps_.push_back(std::move(step));
   }
   byte_level_ = true;
@@ -98,6 +146,17 @@ void PreTokenizer::add_metaspace(const Json& json) {
 }
 
 Pieces PreTokenizer::cut(std::string section, bool at_start) const {
+  if (!splitter_) return cut_by_steps(std::move(section), at_start);
+  Pieces pieces;
+  for_each_piece(section, at_start, [&](std::string_view piece) {
+    const size_t begin = pieces.ranges.empty() ? 0 : pieces.ranges.back().end;
+    pieces.ranges.push_back({begin, begin + piece.size()});
+  });
+  pieces.text = std::move(section);
+  return pieces;
+}
+
+Pieces PreTokenizer::cut_by_steps(std::string section, bool at_start) const {
   Pieces pieces;
   pieces.text = std::move(section);
   if (!pieces.text.empty()) pieces.ranges.push_back({0, pieces.text.size()});

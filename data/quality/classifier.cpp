@@ -25,7 +25,7 @@ void check_options(const ClassifierOptions& o) {
   const bool good = o.buckets_log2 >= 10 && o.buckets_log2 <= 26 && o.word_ngrams >= 1 &&
                     o.word_ngrams <= 5 && o.max_chars >= 0 && o.max_chars <= 8 &&
                     (o.max_chars == 0 || (o.min_chars >= 1 && o.min_chars <= o.max_chars)) && o.epochs >= 1 &&
-                    o.batch >= 1 && o.learning_rate > 0 && o.max_features >= 100;
+                    o.batch >= 1 && o.learning_rate > 0 && o.l2 >= 0 && o.max_features >= 100;
   check(good, Code::input,
         "[classifier] an option out of range: buckets_log2 10 to 26, word_ngrams 1 to 5, chars 1 to 8 or max "
         "0, epochs, batch and "
@@ -119,8 +119,13 @@ std::vector<uint32_t> order_of(size_t documents, uint64_t seed, int epoch) {
 // AdaGrad over a batch: gradients are added up in the documents' order, each weight moves once.
 struct Descent {
   Descent(const ClassifierOptions& o, std::vector<float>& w)
-      : rate(o.learning_rate), weights(w), squares(w.size()), gradient(w.size()), touched_flag(w.size()) {}
-  double rate, bias = 0, bias_square = 0, bias_gradient = 0;
+      : rate(o.learning_rate),
+        decay(o.l2),
+        weights(w),
+        squares(w.size()),
+        gradient(w.size()),
+        touched_flag(w.size()) {}
+  double rate, decay, bias = 0, bias_square = 0, bias_gradient = 0;
   std::vector<float>& weights;
   std::vector<float> squares;
   std::vector<double> gradient;
@@ -141,7 +146,7 @@ struct Descent {
   }
   void move() {
     for (const uint32_t f : touched) {
-      const double g = gradient[f];
+      const double g = gradient[f] + decay * weights[f];
       squares[f] = static_cast<float>(squares[f] + g * g);
       weights[f] =
           static_cast<float>(weights[f] - rate * g / (std::sqrt(static_cast<double>(squares[f])) + 1e-12));
@@ -168,6 +173,7 @@ Json json_of(const ClassifierOptions& o, double bias) {
           {"epochs", o.epochs},
           {"batch", o.batch},
           {"learning_rate", o.learning_rate},
+          {"l2", o.l2},
           {"seed", o.seed},
           {"max_features", o.max_features},
           {"bias", text_of_double(bias)}};
@@ -254,6 +260,7 @@ Classifier Classifier::load(const fs::path& file) {
   number("epochs", c.options_.epochs);
   number("batch", c.options_.batch);
   number("learning_rate", c.options_.learning_rate);
+  number("l2", c.options_.l2);
   number("seed", c.options_.seed);
   number("max_features", c.options_.max_features);
   check_options(c.options_);

@@ -28,6 +28,7 @@ struct ClassifierOptions {
   int epochs = 5;
   int batch = 64;              // documents that see the same weights
   double learning_rate = 0.2;  // of AdaGrad
+  double l2 = 1e-7;            // decay of the weights that a batch touches
   uint64_t seed = 1;
   int max_features = 20000;  // of one document, from its start: a bound on memory and time; at least 100
 };

@@ -102,6 +102,7 @@ TEST_CASE("small models of sentencepiece", "[tokenizer]") {
     CHECK(tokenizer.encode("<s>") == std::vector<int32_t>{6, 0});          // control pieces are no text
     CHECK(tokenizer.decode({4, 6, 9}) == "ab c");
     CHECK(tokenizer.bos() == 1);
+    CHECK(tokenizer.encode(" \xE2\x96\x81 ").empty());  // nothing but spaces is nothing
   }
   CHECK(code_of([] { source_of_sentencepiece(small_model('\x03')); }) == Code::unsupported);
   CHECK(code_of([] { source_of_sentencepiece(""); }) == Code::input);

@@ -204,8 +204,7 @@ bool is_word_part(char32_t value) {
 
 bool is_other(char32_t value) {
   const int category = category_of(value);
-  return category == UTF8PROC_CATEGORY_CN ||
-         (category >= UTF8PROC_CATEGORY_CC && category <= UTF8PROC_CATEGORY_CO);
+  return category >= UTF8PROC_CATEGORY_CC && category <= UTF8PROC_CATEGORY_CO;
 }
 
 char32_t to_lower(char32_t value) {

@@ -25,7 +25,7 @@ enum class MarkKind { none, nonspacing, spacing, enclosing };
 MarkKind mark_kind(char32_t value);   // Mn, Mc, Me
 bool is_punctuation(char32_t value);  // P*
 bool is_word_part(char32_t value);    // \w of Annex 18: alphabetic, mark, digit, connector, joiner
-bool is_other(char32_t value);        // C*: control, format, private use, unassigned
+bool is_other(char32_t value);        // Cc, Cf, Cs, Co: control, format, surrogate, private use
 char32_t to_lower(char32_t value);    // the simple mapping, one code point to one
 std::string unicode_version();        // of these tables: "15.0.0"
 // Extended grapheme clusters (Unicode Standard Annex 29): the ends of all in a valid UTF-8 text.

@@ -13,10 +13,9 @@
 
 #include "core/base/json.h"
 #include "data/text/rewrite.h"
+#include "data/tokenizer/sentencepiece_text.h"
 
 namespace llmctl {
-
-struct SentencePieceRules;
 
 class Normalizer {
  public:

@@ -5,6 +5,7 @@
 
 #include "data/text/unicode.h"
 #include "data/tokenizer/byte_level.h"
+#include "data/tokenizer/mark_drift.h"
 
 namespace llmctl {
 
@@ -79,10 +80,23 @@ AlignedText strip_spaces(const AlignedText& text, bool left, bool right) {
 }
 
 AlignedText strip_accents(const AlignedText& text) {
-  return by_point(text, [](char32_t value, std::string&) {
-    return mark_kind(value) == MarkKind::none ? Fate::keep : Fate::drop;
-  });
+  return by_point(
+      text, [](char32_t value, std::string&) { return is_strip_accent(value) ? Fate::drop : Fate::keep; });
 }
+
+namespace {
+
+// Letters with a lower case that came after Unicode 15, as Hugging Face knows them.
+char32_t lower_of(char32_t value) {
+  if (value == 0xA7CB) return 0x264;
+  if (value == 0xA7DC) return 0x19B;
+  for (const char32_t pair : {0x1C89, 0xA7CC, 0xA7CE, 0xA7D2, 0xA7D4, 0xA7DA})
+    if (value == pair) return value + 1;
+  if (value >= 0x10D50 && value <= 0x10D65) return value + 0x20;
+  return value >= 0x16EA0 && value <= 0x16EB8 ? value + 0x1B : to_lower(value);
+}
+
+}  // namespace
 
 AlignedText lowercase(const AlignedText& text) {
   return by_point(text, [](char32_t value, std::string& with) {
@@ -90,7 +104,7 @@ AlignedText lowercase(const AlignedText& text) {
       with = "i\xCC\x87";
       return Fate::change;
     }
-    const char32_t lower = to_lower(value);
+    const char32_t lower = lower_of(value);
     if (lower == value) return Fate::keep;
     append_utf8(with, lower);
     return Fate::change;
@@ -165,9 +179,8 @@ AlignedText bert(const AlignedText& text, const BertOptions& options) {
       return Fate::change;
     });
   if (options.strip_accents)
-    now = by_point(normalize(UnicodeForm::nfd, now, UnicodeTables::v9), [](char32_t v, std::string&) {
-      return mark_kind(v) == MarkKind::nonspacing ? Fate::drop : Fate::keep;
-    });
+    now = by_point(normalize(UnicodeForm::nfd, now, UnicodeTables::v9),
+                   [](char32_t v, std::string&) { return is_bert_accent(v) ? Fate::drop : Fate::keep; });
   return options.lowercase ? lowercase(now) : now;
 }
 

@@ -37,10 +37,13 @@ AlignedText sentencepiece_text(const AlignedText& text, const SentencePieceRules
   }
   Rewrite rewrite(text);
   if (at == end) return rewrite.take();
-  if (rules.add_dummy_prefix && !rules.space_as_suffix) rewrite.put(space, at, at);
+  bool prefix = rules.add_dummy_prefix && !rules.space_as_suffix;  // still to be written; trimmed like spaces
   bool after_space = rules.remove_extra_whitespaces;
   size_t trailing = 0, trailing_from = at;  // spaces not written yet: trimmed when nothing follows
+  const size_t first = at;
   const auto flush = [&] {
+    if (prefix) rewrite.put(space, first, first);
+    prefix = false;
     for (; trailing > 0; --trailing) rewrite.put(space, trailing_from, trailing_from + 1);
   };
   while (at < end) {

@@ -14,6 +14,9 @@ namespace {
 // PCRE2 counts U+180E as a space, the Unicode of the other engines does not.
 constexpr const char* kSpaceInClass = "\\x09-\\x0d\\x{85}\\p{Z}";
 
+// Its \w leaves marks out, that of the others does not.
+constexpr const char* kWordInClass = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+
 std::string translate(const std::string& pattern) {
   std::string out;
   bool in_class = false;
@@ -21,13 +24,20 @@ std::string translate(const std::string& pattern) {
     const char c = pattern[i];
     if (c == '\\' && i + 1 < pattern.size()) {
       const char next = pattern[++i];
-      check(next != 'h' && next != 'H' && next != 'R' && next != 'X' && next != 'K', Code::unsupported,
-            "[tokenizer] split pattern uses \\", next, ": regular expression engines disagree on it");
-      check(!(next == 'S' && in_class), Code::unsupported, "[tokenizer] split pattern uses \\S inside [...]");
+      check(next != 'h' && next != 'H' && next != 'R' && next != 'X' && next != 'K' &&
+                ((next != 'b' && next != 'B') || in_class),
+            Code::unsupported, "[tokenizer] split pattern uses \\", next,
+            ": regular expression engines disagree on it");
+      check(!((next == 'S' || next == 'W') && in_class), Code::unsupported,
+            "[tokenizer] split pattern uses \\", next, " inside [...]");
       if (next == 's')
         out += in_class ? std::string(kSpaceInClass) : "[" + std::string(kSpaceInClass) + "]";
       else if (next == 'S')
         out += "[^" + std::string(kSpaceInClass) + "]";
+      else if (next == 'w')
+        out += in_class ? std::string(kWordInClass) : "[" + std::string(kWordInClass) + "]";
+      else if (next == 'W')
+        out += "[^" + std::string(kWordInClass) + "]";
       else
         (out += c) += next;
       continue;

@@ -86,7 +86,8 @@ const Json* find_charsmap(const Json& normalizer) {
   if (!normalizer.is_object()) return nullptr;
   if (type_field(normalizer) == "Precompiled") return &normalizer;
   const Json& list = field_or_null(normalizer, "normalizers");
-  for (const Json& item : list.is_array() ? list : Json::array())
+  if (!list.is_array()) return nullptr;
+  for (const Json& item : list)
     if (item.is_object() && type_field(item) == "Precompiled") return &item;
   return nullptr;
 }

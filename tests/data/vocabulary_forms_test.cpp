@@ -69,6 +69,7 @@ TEST_CASE("a .tiktoken file is ranked by results and named by its content or its
   CHECK(code_of([] { tiktoken_of_bytes("mine"); }) == Code::unsupported);
   TokenizerSource source = tiktoken_of_bytes("r50k_base");
   source.tokenizer["added_tokens"][0]["id"] = 300;
+  source.tokenizer["model"]["vocab"]["<|endoftext|>"] = 300;
   const Tokenizer tokenizer = Tokenizer::from_json(source.tokenizer, source.config);
   CHECK(tokenizer.encode("abc") == Ids{258});
   CHECK(tokenizer.encode("xabc") == Ids{'x', 258});  // ab, then ab + c

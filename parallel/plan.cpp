@@ -35,76 +35,89 @@ int64_t validation_bytes(Model& model, int64_t tokens, const kn::Exec& exec) {
   return mapped_bytes(batch.peak()) + mapped_bytes(scratch.peak());
 }
 
-// What one pipeline rank holds of weights, in bytes. Of a weight that `sharing` ranks hold, ZeRO gives each a part.
+// What one rank holds of weights, in bytes.
 struct Share {
   int64_t states = 0, gradients = 0, compute = 0;
-  int64_t block_compute = 0, block_gradients = 0;  // of the largest bundle (core/nn/bundle_store.h), whole
-  int64_t largest = 0;                             // of a matrix, in the compute dtype
+  int64_t bundle_weights = 0, bundle_gradients = 0;  // of what comes and goes (core/nn/bundle_store.h)
+  int64_t largest = 0;                               // of a matrix, in the compute dtype
+  int64_t passing = 0, coming = 0;                   // of rounds (core/nn/slice_exchange.h)
 };
 
-// Bundles as core/nn/parameters.cpp numbers them: embeddings, blocks, the rest.
-int64_t bundle_of(const Weight& w, int64_t layers) {
-  if (w.name == "embed" || w.name == "positions") return 0;
-  const int layer = place_of(w.name).layer;
-  return layer < 0 ? layers + 1 : layer + 1;
-}
-
-bool on_rank(const Weight& w, const ModelSpec& spec, const Layout& l, const Stages& stages, int64_t rank) {
-  const bool first = rank == 0, last = rank + 1 == l.pp;
-  const Place place = place_of(w.name);
-  if (place.layer < 0) {
-    if (w.name == "embed") return first || (last && spec.config.tied);
-    return w.name == "positions" ? first : last;
-  }
-  if (place.expert >= 0 && place.expert >= spec.config.moe.experts / l.ep) return false;  // the first of ep ranks
-  return stages.of_layer(place.layer) % l.pp == rank;
-}
-
-// Elements of a weight on one tensor-parallel rank; padded rows belong to the sharded dimension.
-int64_t local_elements(const Weight& w, int64_t tp) {
-  int64_t n = 0, rows = 0;
-  for (const Param& p : w.params) {
-    n += ceil_div(p.rows * p.cols, p.shard == ShardDim::none ? 1 : tp);
-    rows += p.rows;
-  }
-  const int64_t padding = std::max<int64_t>(0, w.padded_rows - rows) * w.cols();
-  return n + ceil_div(padding, w.params.front().shard == ShardDim::rows ? tp : 1);
-}
-
-// One weight of n elements here, as core/nn/parameters.cpp places it.
-void add_weight(const Weight& w, int64_t n, int64_t sharing, const ModelSpec& spec, const TrainConfig& config,
-                const Layout& l, Share& s) {
-  const int64_t width = size_of(spec.compute);
-  const bool cut = l.tp * l.pp * l.ep > 1, ranked = sharing > 1 || cut;
-  const bool states = ranked && (l.zero >= 1 || cut), weights = ranked && l.zero >= 3;
-  const bool kept = states ? !weights : panels_of(config, ceil_div(config.batch.units, l.replicas())) == Panels::kept;
-  const bool one_part = config.batch.units == 1 && !ranked && w.role == Role::linear;
-  const int64_t grad = config.numerics.accumulate == "fixed" && !one_part ? 8 : 4;
-  auto part = [&](bool divided, int64_t bytes) { return divided ? ceil_div(bytes, sharing) : bytes; };
-  s.states += part(states, (config.optimizer.name == "muon" && w.hidden() ? 8 : 12) * n);  // Muon keeps one moment
-  s.gradients += part(ranked && l.zero >= 2, grad * n);
-  if (cut && l.zero < 2) s.gradients += ceil_div(grad * n, sharing);  // slices, and the sums of the rows kept
-  const bool comes = weights && w.role != Role::vector;
-  const bool is_master = !states && (spec.compute == DType::f32 || w.role == Role::table);
-  if (comes) s.compute += part(true, width * n);
-  if (w.role != Role::linear && !comes && !is_master) s.compute += width * n;
-  if (w.multiplies() && kept) s.compute += 2 * width * n;
-  if (w.role == Role::linear && states && !comes) s.largest = std::max(s.largest, width * n);
-}
-
-Share share_of(const ModelSpec& spec, const Table& table, const TrainConfig& config, const Layout& l, int64_t rank) {
-  Share s;
-  const Stages stages(spec.config.layers, static_cast<int>(l.pp), static_cast<int>(l.chunks));
-  std::map<int64_t, int64_t> bundles;
-  for (const Weight& w : table) {
-    if (!on_rank(w, spec, l, stages, rank)) continue;
-    const int64_t n = local_elements(w, l.tp), shared = l.dp * l.cp * (place_of(w.name).expert < 0 ? l.ep : 1);
-    add_weight(w, n, shared, spec, config, l, s);
-    const int64_t all = bundles[bundle_of(w, spec.config.layers)] += n;
-    s.block_gradients = std::max(s.block_gradients, 8 * all);
-    s.block_compute = std::max(s.block_compute, size_of(spec.compute) * all);
-  }
+Sharding sharding_of(const Layout& l, int64_t stage) {
+  Sharding s{.rank = static_cast<int>(stage * (l.devices() / l.pp)), .ranks = static_cast<int>(l.devices()), .stage = l.zero};
+  s.axes = {.pp = static_cast<int>(l.pp), .cp = static_cast<int>(l.cp), .tp = static_cast<int>(l.tp), .ep = static_cast<int>(l.ep)};
+  s.virtual_stages = static_cast<int>(l.chunks);
   return s;
+}
+
+// What core/nn/parameters.cpp places, weight by weight. Owners share what is held alike, as even as tiles allow.
+class Placing {
+ public:
+  Placing(const ModelSpec& spec, const TrainConfig& config, const Layout& l, const Slicing& slicing, int64_t stage)
+      : spec_(spec), config_(config), slicing_(slicing), sharding_(sharding_of(l, stage)), replicas_(l.dp * l.cp * l.ep),
+        kept_(sharding_.states() ? !sharding_.weights() : panels_of(config, ceil_div(config.batch.units, l.replicas())) == Panels::kept) {}
+
+  void add(const Weight& w) {
+    const Slice slice = slicing_.slice(w, sharding_.rank);
+    if (!slice.held) return;
+    const bool states = sharding_.states(), cut = sharding_.cut(), vector = w.role == Role::vector;
+    const int64_t n = slice.row_count() * slice.cols, whole = std::max(w.padded_rows, w.rows()) * w.cols();
+    const int64_t own = states ? ceil_div(whole, slicing_.holder_count(w)) : n;
+    const bool in_bundle = slicing_.in_bundle(w, sharding_), comes = in_bundle && sharding_.weights() && !vector;
+    const bool one_part = config_.batch.units == 1 && !sharding_.shared() && w.role == Role::linear;
+    const bool is_master = !states && (spec_.compute == DType::f32 || w.role == Role::table);
+    const int64_t width = size_of(spec_.compute), grad = config_.numerics.accumulate == "fixed" && !one_part ? 8 : 4;
+    share_.states += (config_.optimizer.name == "muon" && w.hidden() ? 8 : 12) * own;  // Muon keeps one moment
+    if (in_bundle || cut) share_.gradients += grad * own;
+    if (!in_bundle) share_.gradients += grad * n;
+    if (comes) share_.compute += width * own;
+    if (w.role != Role::linear && !comes && !is_master) share_.compute += width * n;
+    if (w.multiplies() && kept_) share_.compute += 2 * width * n;
+    if (states && !comes && (cut || w.role == Role::linear)) share_.largest = std::max(share_.largest, width * n);
+    Bundle& b = bundles_[slicing_.bundle_of(w)];
+    b.gradients += in_bundle ? 8 * n : 0, b.weights += comes ? width * n : 0, b.own += in_bundle ? own : 0;
+    held_ += n, owned_ += own;
+  }
+
+  Share done() {
+    int64_t own = 0, slot[2] = {0, 0}, number = 0;
+    for (const auto& [at, b] : bundles_) {
+      share_.bundle_gradients = std::max(share_.bundle_gradients, b.gradients);
+      own = std::max(own, b.own);
+      if (b.weights > 0) slot[number % 2] = std::max(slot[number % 2], b.weights), ++number;
+    }
+    share_.bundle_weights = slot[0] + slot[1];  // in use, and on its way
+    if (!sharding_.cut()) return share_;
+    // A round has rows of this rank for each rank that holds them, and rows of all for this one.
+    const int64_t round = SliceExchange::kRoundElements, width = size_of(spec_.compute);
+    const auto pass = [&](int64_t bytes, int64_t owned, int64_t held) {
+      return bytes * (std::min(round, owned) * replicas_ + std::min(round, held));
+    };
+    share_.passing = std::max(pass(8, owned_, held_), share_.largest + pass(width, owned_, held_));
+    if (sharding_.weights()) share_.coming = pass(width, own, share_.bundle_weights / width);
+    return share_;
+  }
+
+ private:
+  struct Bundle {
+    int64_t gradients = 0, weights = 0, own = 0;
+  };
+  const ModelSpec& spec_;
+  const TrainConfig& config_;
+  const Slicing& slicing_;
+  Sharding sharding_;
+  int64_t replicas_;
+  bool kept_;
+  Share share_;
+  std::map<int64_t, Bundle> bundles_;
+  int64_t held_ = 0, owned_ = 0;
+};
+
+Share share_of(const ModelSpec& spec, const Table& table, const Slicing& slicing, const TrainConfig& config, const Layout& l,
+               int64_t stage) {
+  Placing placing(spec, config, l, slicing, stage);
+  for (const Weight& w : table) placing.add(w);
+  return placing.done();
 }
 
 // One rank's shape as a model of its own.
@@ -145,7 +158,7 @@ TrainConfig rank_config(const TrainConfig& config, const Layout& l) {
 }
 
 // Where weights come and go (ZeRO 3) products pack their panels in scratch.
-bool packs(const Layout& l) { return l.zero >= 3 && l.dp * l.cp * l.ep > 1; }
+bool packs(const Layout& l) { return l.zero >= 3 && l.devices() > 1; }
 
 Activations dry_run(const TrainConfig& whole, const ModelSpec& spec, const Layout& l, const kn::Exec& exec) {
   const TrainConfig config = rank_config(whole, l);
@@ -173,9 +186,6 @@ int64_t output_columns(const DecoderConfig& c) {
   return c.attention_width() + 2 * c.kv_width() + c.hidden + mlp;
 }
 
-// Elements of a round of exchanges between slices and owners.
-constexpr int64_t kSliceRound = int64_t{1} << 20;
-
 LayoutPlan plan_rank(const TrainConfig& config, const ModelSpec& spec, const Layout& l, const Share& s, const Activations& a,
                      int64_t rank) {
   const DecoderConfig& c = spec.config;
@@ -194,15 +204,15 @@ LayoutPlan plan_rank(const TrainConfig& config, const ModelSpec& spec, const Lay
              {"compute copy", s.compute},
              {"activations", alive * a.block + a.rest},
              {"batch and optimiser scratch", a.batch + blocks * a.optimizer_block + a.optimizer}};
-  const bool shared = l.dp * l.cp * l.ep > 1;
-  if (shared && l.zero >= 3) p.lines.push_back({"gathered blocks", 2 * s.block_compute});  // in use, and on its way
-  if (shared && l.zero < 3 && s.largest > 0) p.lines.push_back({"a matrix on its way", s.largest});
-  if (shared && l.zero >= 2) p.lines.push_back({"a block's gradients", s.block_gradients});
+  const bool cut = l.tp * l.pp * l.ep > 1;
+  if (s.bundle_weights > 0) p.lines.push_back({"gathered blocks", s.bundle_weights + s.coming});
+  if (!cut && l.zero < 3 && s.largest > 0) p.lines.push_back({"a matrix on its way", s.largest});
+  if (s.bundle_gradients > 0) p.lines.push_back({"a block's gradients", s.bundle_gradients});
   // Passes hold the gradients of all products' outputs until the weights' halves have run.
   if (halves(l))
     p.lines.push_back({"weight halves put off", alive * tokens * size_of(spec.compute) * output_columns(c) / l.tp});
   // What passes between slices and the rows that are kept, at both ends (core/nn/slice_exchange.cpp).
-  if (l.tp * l.pp * l.ep > 1) p.lines.push_back({"slices on their way", kSliceRound * 8 * 2});
+  if (cut) p.lines.push_back({"slices on their way", s.passing});
   // Leaf sums travel in fp32 (NUMERICS rule 4), one sent and one received.
   if (l.tp > 1) p.lines.push_back({"tensor-parallel exchange", 2 * 4 * tokens * c.hidden});
   if (l.pp > 1) p.lines.push_back({"pipeline exchange", 2 * size_of(spec.compute) * tokens * c.hidden});
@@ -218,8 +228,9 @@ LayoutPlan plan_rank(const TrainConfig& config, const ModelSpec& spec, const Lay
 LayoutPlan worst_rank(const TrainConfig& config, const ModelSpec& spec, const Table& table, const Layout& l,
                       const Activations& a) {
   LayoutPlan worst;
+  const Slicing slicing(table, sharding_of(l, 0));
   for (const int64_t rank : std::set<int64_t>{0, std::min<int64_t>(1, l.pp - 1), l.pp / 2, l.pp - 1})
-    if (LayoutPlan p = plan_rank(config, spec, l, share_of(spec, table, config, l, rank), a, rank); p.bytes > worst.bytes)
+    if (LayoutPlan p = plan_rank(config, spec, l, share_of(spec, table, slicing, config, l, rank), a, rank); p.bytes > worst.bytes)
       worst = std::move(p);
   return worst;
 }
@@ -274,11 +285,8 @@ std::string why_not(const ModelSpec& spec, const TrainConfig& config, const Layo
     } catch (const Error& e) {
       return e.what();
     }
-  Sharding s{.ranks = static_cast<int>(l.devices()), .stage = l.zero};
-  s.axes = {.pp = static_cast<int>(l.pp), .cp = static_cast<int>(l.cp), .tp = static_cast<int>(l.tp), .ep = static_cast<int>(l.ep)};
-  s.virtual_stages = static_cast<int>(l.chunks);
   try {
-    check_layout(config, c, s, {});
+    check_layout(config, c, sharding_of(l, 0), {});
   } catch (const Error& e) {
     return e.what();
   }
@@ -329,8 +337,7 @@ void add_layouts(const TrainConfig& config, const ModelSpec& spec, const Table& 
     if (wanted.dp != 0 && wanted.dp != l.dp) continue;
     for (l.zero = wanted.zero == 0 ? 0 : 1; l.zero <= 3; ++l.zero) {
       if (wanted.zero >= 0 && wanted.zero != l.zero) continue;
-      // Nothing to divide; or what train does not do yet where ranks compute with slices of weights.
-      if ((l.dp * l.cp * l.ep == 1 || l.tp * l.pp * l.ep > 1) && l.zero > 1 && wanted.zero < 0) continue;
+      if (l.dp * l.cp * l.ep == 1 && l.zero > 1 && wanted.zero < 0) continue;  // nothing more to divide
       for (const auto& [schedule, chunks] : schedules(wanted, l.pp)) {
         l.schedule = schedule;
         l.chunks = chunks;

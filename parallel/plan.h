@@ -51,7 +51,7 @@ std::string why_not(const ModelSpec& spec, const TrainConfig& config, const Layo
 // Error{unsupported} with why_not's text.
 LayoutPlan plan_layout(const TrainConfig& config, const ModelSpec& spec, const Layout& layout, const kn::Exec& exec);
 // Every layout of so many devices that can run the model, the smallest first: powers of two for tp (up to 8), cp, ep and
-// pp, zero 1 to 3 (1 where tp, pp or ep slice weights: core/nn/slices.h), and each schedule. Fields of `wanted` other than 0 (zero: -1; texts: empty) are kept; cp is searched
+// pp, zero 1 to 3, and each schedule. Fields of `wanted` other than 0 (zero: -1; texts: empty) are kept; cp is searched
 // from 0 where rows are long, recompute when it is "any".
 std::vector<LayoutPlan> plan_layouts(const TrainConfig& config, const ModelSpec& spec, int64_t devices,
                                      const Layout& wanted, const kn::Exec& exec);

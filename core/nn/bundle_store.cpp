@@ -53,6 +53,16 @@ void BundleStore::forget() {
   }
 }
 
+CommCounts BundleStore::sent() const {
+  CommCounts counts = stage_->counts();
+  for (size_t k = 0; beside_ && k < kCommKinds; ++k) {
+    const CommCount more = beside_->counts().kinds[k];
+    CommCount& sum = counts.kinds[k];
+    sum = {sum.calls + more.calls, sum.messages + more.messages, sum.bytes + more.bytes};
+  }
+  return counts;
+}
+
 void BundleStore::plan_part(int part) {
   planned_ = part;
   parts_[part].clear();

@@ -36,6 +36,8 @@ class BundleStore {
   void reduce(int bundle, const kn::Exec& exec);
   // The weights change: what was fetched is of no use. Before the first pass, and collective among all ranks then.
   void forget();
+  // What this rank has handed to the transport for bundles, since the first forget(); after the last one.
+  CommCounts sent() const;
   // Planning, a part of a pass begins: by its number.
   void plan_part(int part);
   // Takes part in one without computing.

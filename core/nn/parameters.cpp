@@ -8,19 +8,6 @@
 
 namespace llmctl {
 
-namespace {
-
-constexpr int kHeadBundle = -1;  // the last, once their number is known
-
-// Embeddings, blocks, and what comes after them.
-int bundle_of(const std::string& name) {
-  if (name == "embed" || name == "positions") return 0;
-  const int layer = place_of(name).layer;
-  return layer < 0 ? kHeadBundle : layer + 1;
-}
-
-}  // namespace
-
 int64_t WeightState::first_row(size_t param) const {
   int64_t begin = 0;
   for (size_t i = 0; i < param; ++i) begin += spec.params[i].rows;
@@ -68,19 +55,13 @@ Parameters::Parameters(Table table, DType compute, Purpose purpose, kn::Device d
     if (w.spec.padded_rows == 0) w.spec.padded_rows = w.spec.rows();
     w.slice = slicing.slice(w.spec, s.rank);
     w.borders = borders[i];
-    w.bundle = bundle_of(w.spec.name);
-    // Vectors are small, and what two stages of a pipeline hold has no pass in common.
-    w.in_bundle = s.gradients() && (!s.cut() || (w.spec.role != Role::vector && !slicing.of_two_stages(w.spec)));
+    w.bundle = slicing.bundle_of(w.spec);
+    w.in_bundle = slicing.in_bundle(w.spec, s);
     w.comes = s.weights() && w.in_bundle && w.spec.role != Role::vector;
     const auto r = static_cast<size_t>(s.rank);
     w.own = s.states() ? RowRange{w.borders[r], w.borders[r + 1] - w.borders[r]} : RowRange{0, w.spec.padded_rows};
     weights_.push_back(std::move(w));
   }
-  int blocks = 0;
-  for (const WeightState& w : weights_)
-    if (w.bundle != kHeadBundle) blocks = std::max(blocks, w.bundle);
-  for (WeightState& w : weights_)
-    if (w.bundle == kHeadBundle) w.bundle = blocks + 1;
   if (s.gradients()) store_ = std::make_unique<BundleStore>(s);
   if (s.cut()) exchange_ = std::make_unique<SliceExchange>(slicing, s, compute_, weights_);
   if (s.cut() && s.weights()) beside_ = std::make_unique<kn::ThreadPool>(1);

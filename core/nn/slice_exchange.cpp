@@ -10,8 +10,6 @@
 namespace llmctl {
 namespace {
 
-constexpr int64_t kRoundElements = int64_t{1} << 20;  // of weights that pass at once
-
 // Pieces for the ranks one after another in memory.
 struct Parcels {
   View memory;

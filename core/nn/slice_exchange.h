@@ -27,6 +27,7 @@ class SliceExchange {
   };
 
  public:
+  static constexpr int64_t kRoundElements = int64_t{1} << 20;  // of weights that pass at once
   // How some weights pass, the same on all ranks, and the memory that this takes here.
   struct Rounds {
     std::vector<Round> of;

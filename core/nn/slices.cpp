@@ -135,6 +135,16 @@ bool Slicing::stage_has(const Weight& w, int pipeline_rank) const {
 
 bool Slicing::of_two_stages(const Weight& w) const { return shape_.pp > 1 && w.tied_head; }
 
+int Slicing::bundle_of(const Weight& w) const {
+  if (w.name == "embed" || w.name == "positions") return 0;
+  const int layer = place_of(w.name).layer;
+  return layer < 0 ? static_cast<int>(stages_.borders.back()) + 1 : layer + 1;
+}
+
+bool Slicing::in_bundle(const Weight& w, const Sharding& s) const {
+  return s.gradients() && (!s.cut() || (w.role != Role::vector && !of_two_stages(w)));
+}
+
 int Slicing::holder_count(const Weight& w) const {
   const int of_stage = stage_ranks() / (shape_.ep > 1 && place_of(w.name).expert >= 0 ? shape_.ep : 1);
   return of_two_stages(w) ? 2 * of_stage : of_stage;

@@ -40,9 +40,10 @@ class Slicing {
   Slicing(const Table& table, const Sharding& sharding);
   const Stages& stages() const { return stages_; }
   int ranks() const { return shape_.ranks(); }
+  // What comes and goes at once (core/nn/bundle_store.h), by number: embeddings, blocks, and what comes after them.
+  int bundle_of(const Weight& weight) const;
   // Ranks of a pipeline stage stand one after another.
   int stage_ranks() const { return shape_.ranks() / shape_.pp; }
-  int stage_of(int rank) const { return rank / stage_ranks(); }
   Slice slice(const Weight& weight, int rank) const;
   // Ranks that hold some of the weight, ascending.
   std::vector<int> holders(const Weight& weight) const;
@@ -51,6 +52,9 @@ class Slicing {
   // Some rank of the stage holds it. A table that is the head too is of two stages.
   bool stage_has(const Weight& weight, int pipeline_rank) const;
   bool of_two_stages(const Weight& weight) const;
+  // ZeRO 2 and 3: its gradient passes to its owners with each block's, not at the step's end. Vectors are small,
+  // and what two stages of a pipeline hold has no pass in common.
+  bool in_bundle(const Weight& weight, const Sharding& sharding) const;
 
  private:
   struct Counts {

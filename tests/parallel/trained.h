@@ -36,11 +36,13 @@ struct Stretch {
 struct Trained {
   Trace trace;  // the same of every rank
   std::vector<std::array<CommCounts, kAxes>> sent;  // by rank, in its group along each axis: of the steps
+  std::vector<CommCounts> bundles;                  // by rank: with bundles (core/nn/bundle_store.h)
 };
 
 inline Trained train_on(int ranks, int threads, const Json& hf, const TrainConfig& config, const Stretch& steps) {
   Trained out;
   out.sent.resize(static_cast<size_t>(ranks));
+  out.bundles.resize(static_cast<size_t>(ranks));
   std::mutex mutex;
   std::vector<Trace> traces;
   run_threads(ranks, 120, [&](Comm& comm) {
@@ -59,6 +61,7 @@ inline Trained train_on(int ranks, int threads, const Json& hf, const TrainConfi
     if (steps.save) save_checkpoint(steps.folder, trainer.model(), {steps.to, 0, "counted", ""}, 0, nullptr);
     const std::lock_guard lock(mutex);
     traces.push_back(trace);
+    if (BundleStore* store = trainer.model().parameters().store()) out.bundles[static_cast<size_t>(comm.rank())] = store->sent();
     for (size_t a = 0; a < kAxes; ++a)
       out.sent[static_cast<size_t>(comm.rank())][a] = mesh.group(static_cast<Axis>(a)).counts();
   });

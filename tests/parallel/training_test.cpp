@@ -320,6 +320,38 @@ TEST_CASE("digests are those of one rank where slices' gradients and weights are
   }
 }
 
+// Of n ranks of a stage each element's gradient passes n - 1 times a pass, 8 bytes, and its weight n - 1 times when it
+// is fetched: once a step where a rank's blocks fit into the two places there are, else when its turn comes.
+TEST_CASE("what ranks send with bundles is what the formula says", "[train][zero]") {
+  Json hf = divisible(test::tiny_llama(4));
+  hf["tie_word_embeddings"] = false;
+  const int64_t hidden = 128, vocab = 256;  // padded to the leaves
+  const int64_t block = hidden * (8 + 2 * 4) * 32 + 8 * 32 * hidden + 3 * 384 * hidden;  // matrices
+  const int64_t steps = 2;
+  for (const int64_t layers : {2, 4})
+    for (const int64_t zero : {2, 3}) {
+      hf["num_hidden_layers"] = layers;
+      TrainConfig config = test::tiny_config();
+      config.parallel.zero = zero, config.parallel.pp = 2;
+      config.parallel.units_per_pass = 2;
+      const int64_t n = 2, passes = config.batch.units / 2 / n;
+      const test::Trained done = test::train_on(4, 1, hf, config, {0, steps, {}, false});
+      const int64_t stage = layers / 2 * block + vocab * hidden;  // with the embedding, or the head
+      for (const int64_t at : {0, 1}) {
+        int64_t bytes = 0;
+        for (const int64_t r : {2 * at, 2 * at + 1}) bytes += done.bundles[static_cast<size_t>(r)][CommKind::all_to_all].bytes;
+        INFO("stage " << at << ", layers " << layers << ", zero " << zero);
+        const int64_t gradients = steps * (n - 1) * passes * 8 * stage;
+        if (zero == 2) CHECK(bytes == gradients);
+        if (zero == 3 && layers == 2) CHECK(bytes == gradients + steps * (n - 1) * 2 * stage);
+        if (zero == 3 && layers == 4) {
+          CHECK(bytes > gradients + steps * (n - 1) * 2 * stage);
+          CHECK(bytes <= gradients + steps * (n - 1) * passes * 2 * 2 * stage);
+        }
+      }
+    }
+}
+
 TEST_CASE("digests of experts are those of one rank where slices' gradients and weights are sharded", "[train][zero][ep]") {
   for (const char* compute : {"bf16", "f32"})
     for (const Json& hf : {divisible_experts(test::tiny_mixtral(4)), divisible_experts(test::tiny_qwen2_moe(4)), divisible_experts(test::tiny_qwen3_moe(4))}) {

@@ -6,13 +6,13 @@
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <optional>
 
 #include "cmd/commands.h"
+#include "core/base/clock.h"
 #include "core/base/file.h"
 #include "core/base/signal.h"
 #include "core/train/run.h"
@@ -23,11 +23,6 @@
 
 namespace llmctl {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 struct Suite {
   const char* name;

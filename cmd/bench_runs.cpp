@@ -8,18 +8,10 @@
 #include <future>
 #include <utility>
 
+#include "core/base/clock.h"
 #include "core/base/signal.h"
 
 namespace llmctl {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-}  // namespace
-
 TrainConfig step_config(int64_t sequences, int64_t seq, int64_t units, bool contract) {
   TrainConfig c;
   c.unit = {sequences, seq};

@@ -9,20 +9,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "cmd/bench_predict.h"
+#include "core/base/clock.h"
 #include "core/base/memory.h"
 #include "core/base/signal.h"
 #include "parallel/plan.h"
 
 namespace llmctl {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 constexpr double kLong = 10, kCold = 60, kMost = 300, kMostQuick = 20;  // seconds
 

@@ -3,17 +3,14 @@
 // Integer products are compared with the bf16 peak, the widest arithmetic that has a probe.
 #include <fmt/format.h>
 
-#include <chrono>
 #include <future>
 
 #include "cmd/bench_runs.h"
+#include "core/base/clock.h"
 #include "core/train/run.h"
 
 namespace llmctl {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 void train_step(Bench& bench, const std::string& size, int64_t sequences, int64_t seq) {
   Stepper s(step_config(sequences, seq, 1, true), bench_spec(size, DType::bf16, bench.options.order, Purpose::training),

@@ -34,6 +34,7 @@
 #define LLMCTL_COMMANDS(row)                                       \
   row(completion, "print a completion script for bash, zsh or fish") \
   row(chat, "talk to a model in the terminal") \
+  row(data, "sources to shards of tokens: extract, filter, deduplicate, mix, pack") \
   row(demo, "text to served model on this machine, in minutes") \
   row(evaluate, "perplexity, bits per byte and named tasks of a model") \
   row(generate, "continue a prompt") \

@@ -2,9 +2,8 @@
 // `llmctl moderate`: risk scores of texts; `llmctl moderate train`: the classifier behind them.
 #include <fmt/format.h>
 
-#include <chrono>
-
 #include "cmd/commands.h"
+#include "core/base/clock.h"
 #include "core/base/digest.h"
 #include "data/text/utf8.h"
 #include "safety/moderation.h"
@@ -12,12 +11,6 @@
 
 namespace llmctl {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // The name a model has in the moderation object: its folder's.
 std::string name_of_folder(const fs::path& folder) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `llmctl tokenize train|encode|decode|pack`: text to ids and back.
+// `llmctl tokenize train|encode|decode|pack|convert`: text to ids and back.
 #include "cmd/tokenize.h"
 
 #include <fmt/format.h>
@@ -9,6 +9,7 @@
 
 #include "cmd/build_id.h"
 #include "cmd/commands.h"
+#include "cmd/tokenize.h"
 #include "data/packed/pack.h"
 #include "data/tokenizer/tokenizer.h"
 
@@ -26,21 +27,44 @@ double seconds_since(Clock::time_point start) {
 struct EncodeFlags {
   std::string tokenizer, text, input, output;
   DocumentOptions documents;
-  bool has_text = false, no_special = false, parse_special = false, force = false;
+  bool has_text = false, no_special = false, parse_special = false, offsets = false, force = false;
 };
 
-std::string ids_line(const std::vector<int32_t>& ids) {
+Json offsets_of(const std::vector<TokenSpan>& spans) {
+  Json list = Json::array();
+  for (const TokenSpan& span : spans) list.push_back(Json::array({span.begin, span.end}));
+  return list;
+}
+
+std::vector<int32_t> ids_of(const std::vector<TokenSpan>& spans) {
+  std::vector<int32_t> ids;
+  for (const TokenSpan& span : spans) ids.push_back(span.id);
+  return ids;
+}
+
+std::string ids_line(const std::vector<int32_t>& ids, const std::vector<TokenSpan>& spans) {
   std::string line = "{\"ids\": [";
   for (size_t i = 0; i < ids.size(); ++i) line += (i ? ", " : "") + std::to_string(ids[i]);
-  return line + "]}\n";
+  line += "]";
+  if (!spans.empty()) line += ", \"offsets\": " + offsets_of(spans).dump();
+  return line + "}\n";
 }
 
 int encode_text(const EncodeFlags& o, const EncodeOptions& options, Common& common) {
   const Tokenizer tokenizer = Tokenizer::load(o.tokenizer);
-  const std::vector<int32_t> ids = tokenizer.encode(o.text, options);
-  Json tokens = Json::array();
-  for (const int32_t id : ids) tokens.push_back(tokenizer.token_of(id));
-  print_result(common, {{"ids", ids}, {"tokens", tokens}}, fmt::format("{}", fmt::join(ids, " ")));
+  std::vector<TokenSpan> spans;
+  if (o.offsets) spans = tokenizer.encode_with_offsets(o.text, options);
+  const std::vector<int32_t> ids = o.offsets ? ids_of(spans) : tokenizer.encode(o.text, options);
+  Json result = {{"ids", ids}, {"tokens", Json::array()}};
+  for (const int32_t id : ids) result["tokens"].push_back(tokenizer.token_of(id));
+  std::string human = fmt::format("{}", fmt::join(ids, " "));
+  if (o.offsets) {
+    result["offsets"] = offsets_of(spans);
+    human.clear();
+    for (const TokenSpan& s : spans)
+      human += fmt::format("{}{} {} {}", human.empty() ? "" : "\n", s.id, s.begin, s.end);
+  }
+  print_result(common, result, human);
   return 0;
 }
 
@@ -55,12 +79,19 @@ int encode_input(const EncodeFlags& o, const EncodeOptions& options, Common& com
   for (const fs::path& input : inputs) {
     read_documents(input, o.documents, [&](Document&& d) {
       stop_if_interrupted("tokenize encode");
-      const std::vector<int32_t> ids = d.messages.empty() ? tokenizer.encode(d.text, options)
-                                                          : apply_chat_template(tokenizer, d.messages, false);
+      check(!o.offsets || d.messages.empty(), Code::unsupported,
+            "[tokenize] offsets of chats are not offered, leave out --offsets");
+      std::vector<TokenSpan> spans;
+      if (o.offsets) spans = tokenizer.encode_with_offsets(d.text, options);
+      const std::vector<int32_t> ids = o.offsets ? ids_of(spans)
+                                       : d.messages.empty()
+                                           ? tokenizer.encode(d.text, options)
+                                           : apply_chat_template(tokenizer, d.messages, false);
+      const std::string line = ids_line(ids, spans);
       if (output)
-        output->write(ids_line(ids));
+        output->write(line);
       else if (!common.json)
-        print_text(ids_line(ids));
+        print_text(line);
       ++documents;
       tokens += ids.size();
       bytes += d.bytes();
@@ -165,6 +196,7 @@ void declare_encode(CLI::App& verb, Common& common) {
   app.add_option("--output", o->output, "a line {\"ids\": [...]} per document");
   app.add_flag("--no-special", o->no_special, "leave out what the template adds (BOS, EOS)");
   app.add_flag("--parse-special", o->parse_special, "read special tokens in the text as such");
+  app.add_flag("--offsets", o->offsets, "the bytes of the text behind each id, too");
   app.add_flag("--force", o->force, "replace the output");
   add_document_flags(app, o->documents);
   examples(app, {"llmctl tokenize encode --tokenizer tok --text 'Hello there'",
@@ -208,6 +240,7 @@ void add_tokenize(CLI::App& app, Common& common) {
   declare_encode(app, common);
   declare_decode(app, common);
   declare_pack(app, common);
+  declare_tokenize_convert(app, common);
   app.require_subcommand(1);
 }
 

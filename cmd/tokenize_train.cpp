@@ -31,6 +31,7 @@ void add_document_flags(CLI::App& app, DocumentOptions& o) {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+constexpr size_t kPartBytes = size_t{1} << 20;
 
 struct TrainOptions {
   std::vector<std::string> inputs;
@@ -39,13 +40,6 @@ struct TrainOptions {
   BpeTrainOptions bpe{.memory = uint64_t{4} << 30};
   bool force = false;
 };
-
-std::string training_text(Document&& document) {
-  if (document.messages.empty()) return std::move(document.text);
-  std::string text;  // as the chat template will cut it, without its markers
-  for (const ChatMessage& m : document.messages) text += m.role + "\n" + m.content + "\n";
-  return text;
-}
 
 // Texts are dealt to counters by their number, one batch read while the one before is counted: sums do not
 // depend on how.
@@ -95,8 +89,8 @@ TrainedBpe learn(const TrainOptions& o, Common& common, uint64_t& bytes) {
   const std::vector<fs::path> inputs = expand_inputs(o.inputs);
   Counting counting(o, common, runtime.exec, size_of(inputs));
   for (const fs::path& input : inputs)
-    read_documents(input, o.documents,
-                   [&](Document&& document) { counting.add(training_text(std::move(document))); });
+    read_text_parts(input, o.documents, kPartBytes,
+                    [&](std::string&& text) { counting.add(std::move(text)); });
   PieceCounter pieces = counting.finish();
   bytes = pieces.bytes();
   check(bytes > 0, Code::input, "[tokenize] the inputs hold no text");

@@ -38,6 +38,22 @@ void check_data(const PackedCorpus& corpus, const ModelSpec& spec, const Tokeniz
           tokenizer->digest());
 }
 
+// Shares of tokens: as given, or from how often each part is to be read.
+std::vector<PackedPart> open_parts(const DataConfig& data) {
+  check(data.train.empty() != data.mixture.empty(), Code::input, "[train] data.train ",
+        data.train.empty() ? "is missing: a folder of packed tokens" : "and data.mixture are both there: give one");
+  std::vector<PackedPart> parts;
+  if (!data.train.empty()) parts.push_back({open_packed(data.train), 1});
+  for (const DataPartConfig& part : data.mixture) {
+    check((part.weight > 0) != (part.epochs > 0) && (part.epochs > 0) == (data.mixture[0].epochs > 0), Code::input,
+          "[train] data.mixture, ", part.path, ": weight ", part.weight, ", epochs ", part.epochs,
+          ": give every part a weight, or every part epochs");
+    parts.push_back({open_packed(part.path), part.weight});
+    if (part.epochs > 0) parts.back().weight = part.epochs * static_cast<double>(parts.back().corpus.tokens);
+  }
+  return parts;
+}
+
 }  // namespace
 
 std::unique_ptr<TrainingJob> make_training_job(const TrainConfig& config, const Json& resolved,
@@ -48,7 +64,6 @@ std::unique_ptr<TrainingJob> make_training_job(const TrainConfig& config, const 
   in.resolved_config = resolved;
   in.folder = folder;
   in.spec = training_spec(config);
-  check(!config.data.train.empty(), Code::input, "[train] data.train is missing: a folder of packed tokens");
   std::unique_ptr<Tokenizer> tokenizer;
   if (!config.data.tokenizer.empty()) {
     tokenizer = std::make_unique<Tokenizer>(Tokenizer::load(config.data.tokenizer));
@@ -60,11 +75,13 @@ std::unique_ptr<TrainingJob> make_training_job(const TrainConfig& config, const 
     }
     in.extra_model_files = [t = *tokenizer](const fs::path& model) { t.save(model); };
   }
-  PackedCorpus corpus = open_packed(config.data.train);
-  check_data(corpus, in.spec, tokenizer.get(), config.data.train);
+  std::vector<PackedPart> parts = open_parts(config.data);
+  for (size_t k = 0; k < parts.size(); ++k)
+    check_data(parts[k].corpus, in.spec, tokenizer.get(),
+               config.data.mixture.empty() ? config.data.train : config.data.mixture[k].path);
   job->train = std::make_unique<PackedSource>(
-      std::move(corpus), LoaderOptions{config.unit.seq_len, config.unit.sequences, config.batch.units,
-                                       static_cast<uint64_t>(config.seed)});
+      std::move(parts), LoaderOptions{config.unit.seq_len, config.unit.sequences, config.batch.units,
+                                      static_cast<uint64_t>(config.seed)});
   in.train = job->train.get();
   if (!config.data.validation.empty()) {
     PackedCorpus held_out = open_packed(config.data.validation);

@@ -8,9 +8,9 @@
 #include <sys/wait.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
+#include "core/base/clock.h"
 #include "core/base/signal.h"
 #include "core/train/checkpoint.h"
 #include "parallel/rank_process.h"
@@ -18,10 +18,6 @@
 
 namespace llmctl {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
 
 std::string random_hex(size_t bytes) {
   std::vector<unsigned char> random(bytes);

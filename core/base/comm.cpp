@@ -108,6 +108,11 @@ std::vector<int64_t> even_offsets(int64_t items, int ranks, int64_t grain) {
   return offsets;
 }
 
+std::vector<int64_t> in_bytes(std::vector<int64_t> offsets, int64_t item_bytes) {
+  for (int64_t& border : offsets) border *= item_bytes;
+  return offsets;
+}
+
 std::unique_ptr<Comm> solo_comm(const std::string& name) {
   return std::make_unique<SoloComm>(name);
 }

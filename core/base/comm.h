@@ -89,6 +89,8 @@ class CommHandle {
 using CommOffsets = std::span<const int64_t>;
 // Cuts `items` into `ranks` pieces whose borders are multiples of `grain`, as even as it goes, larger first.
 std::vector<int64_t> even_offsets(int64_t items, int ranks, int64_t grain = 1);
+// Borders of items of so many bytes, in bytes.
+std::vector<int64_t> in_bytes(std::vector<int64_t> offsets, int64_t item_bytes);
 
 class Comm {
  public:

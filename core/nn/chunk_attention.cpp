@@ -7,13 +7,6 @@ namespace llmctl {
 
 namespace {
 
-
-// Borders in rows as borders in bytes.
-std::vector<int64_t> in_bytes(std::vector<int64_t> rows, const View& like) {
-  for (int64_t& r : rows) r *= like.dim[1] * like.dim[2] * size_of(like.dtype);
-  return rows;
-}
-
 void bring_together(Ctx& ctx, const ChunkedBatch& chunks, const View& qkv, int64_t heads, const View& y) {
   const int64_t rows = qkv.dim[0], width = y.dim[1] * y.dim[2];
   ArenaFrame frame(ctx.arena);
@@ -21,10 +14,8 @@ void bring_together(Ctx& ctx, const ChunkedBatch& chunks, const View& qkv, int64
   const View mine = reshaped(rows_of(reshaped(all, {chunks.all, width}), chunks.layout.rank * rows, rows),
                              {rows, y.dim[1], y.dim[2]});
   ctx.run(kn::CopyHeads{.x = qkv, .from = {}, .first = heads, .y = mine});
-  std::vector<int64_t> borders;
-  for (int r = 0; r <= chunks.layout.ranks; ++r) borders.push_back(r * rows);
   if (!ctx.exec.plan)
-    ctx.context.comm->all_gather(memory_of(mine), memory_of(all), in_bytes(borders, all), "keys and values");
+    ctx.context.comm->all_gather(memory_of(mine), memory_of(all), even_offsets(all.bytes(), chunks.layout.ranks), "keys and values");
   ctx.run(kn::CopyHeads{.x = all, .from = chunks.order, .first = 0, .y = y});
 }
 
@@ -59,8 +50,8 @@ void attend_backward(Ctx& ctx, const ChunkedBatch& chunks, kn::AttnBwd op) {
   if (alone) return;
   const View taken = ctx.arena.take(DType::f32, {chunks.recv.back(), n, d});
   if (!ctx.exec.plan)
-    ctx.context.comm->all_to_all(memory_of(roots), in_bytes(chunks.send, roots), memory_of(taken),
-                            in_bytes(chunks.recv, taken), "gradients of keys and values");
+    ctx.context.comm->all_to_all(memory_of(roots), in_bytes(chunks.send, n * d * 4), memory_of(taken), in_bytes(chunks.recv, n * d * 4),
+                                 "gradients of keys and values");
   ctx.run(kn::JoinTerms{.terms = taken, .from = chunks.roots_of, .y = op.dqkv, .first = op.heads});
 }
 

@@ -242,7 +242,9 @@ void Decoder::backward(Ctx& ctx, const TokenBatch& batch, const DecoderSaved& s,
     const View din = ctx.later && l > layers.begin ? ctx.lasting().take(dtype_, {rows, d}) : dx;
     block.backward(ctx, batch, rope_, x, dy, saved, din);
     dy = din;
-    reduce_gradients(ctx, *block.norm1.weight);
+    const bool put_off = ctx.later && !std::holds_alternative<Moe>(block.mlp);  // of experts some gradients are here, some to come
+    if (!put_off) reduce_gradients(ctx, *block.norm1.weight);
+    if (ctx.later) ctx.later->push_back([w = block.norm1.weight](Ctx& then) { reduce_gradients(then, *w); });
   }
 }
 

@@ -10,7 +10,6 @@
 namespace llmctl {
 namespace {
 
-
 // Runs are read by the host.
 void on_cpu(const Ctx& ctx) {
   check(ctx.exec.device.kind == kn::DeviceKind::cpu, Code::unsupported, "[moe] experts run on the CPU only for now");
@@ -75,10 +74,8 @@ void ExpertShare::agree(const Ctx& ctx, const MlpSaved& saved) const {
   const int64_t tokens = saved.index.rows();
   const auto* index = saved.index.as<int32_t>();
   for (int64_t i = 0; i < saved.index.size(); ++i) ++mine[i / per_token * parts / tokens * experts + index[i]];
-  std::vector<int64_t> borders;
-  for (int r = 0; r <= ranks; ++r) borders.push_back(r * row * 4);
   ctx.experts.comm->all_gather({reinterpret_cast<std::byte*>(mine), static_cast<size_t>(row) * 4}, memory_of(saved.counts),
-                               borders, "counts of experts' rows");
+                               even_offsets(saved.counts.bytes(), ranks), "counts of experts' rows");
   int64_t most = 0;
   for (int to = 0; to < ranks; ++to) {
     int64_t rows = 0;

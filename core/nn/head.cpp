@@ -34,10 +34,8 @@ void Head::cross_entropy(Ctx& ctx, const View& z, const View& targets, const Vie
   const View mine(parts.as<std::byte>() + group.rank * bytes, DType::f32, {z.rows(), 3});
   ctx.run(kn::CrossEntropyPart{.logits = z, .vocab = vocab, .first = first, .leaves = leaves, .targets = targets, .part = mine});
   if (!ctx.exec.plan) {
-    std::vector<int64_t> borders;
-    for (int64_t r = 0; r <= group.size; ++r) borders.push_back(r * bytes);
     group.comm->all_gather({mine.as<std::byte>(), static_cast<size_t>(bytes)},
-                           memory_of(parts), borders, "cross-entropy");
+                           memory_of(parts), even_offsets(parts.bytes(), group.size), "cross-entropy");
   }
   ctx.run(kn::CrossEntropyJoin{.parts = parts, .used = used, .columns = padded_vocab, .targets = targets, .loss = loss, .lse = lse});
 }

@@ -6,7 +6,6 @@
 namespace llmctl {
 namespace {
 
-
 // Where heads stand: query heads of all ranks, then key heads of all.
 struct Heads {
   int ranks = 1;
@@ -14,12 +13,6 @@ struct Heads {
   int64_t normed() const { return query + key; }
   int64_t among_all(int64_t rank, int64_t h) const { return h < query ? rank * query + h : ranks * query + rank * key + h - query; }
 };
-
-std::vector<int64_t> even_borders(int ranks, int64_t bytes) {
-  std::vector<int64_t> borders;
-  for (int r = 0; r <= ranks; ++r) borders.push_back(r * bytes);
-  return borders;
-}
 
 // Columns of this rank's share of x (T, heads, D), of the normed heads of all ranks: (T, all heads, D / ranks),
 // of which those that are not normed are not set.
@@ -31,7 +24,7 @@ View share_of_columns(Ctx& ctx, const Heads& heads, const View& x) {
   const View send = ctx.arena.take(x.dtype, {group.size, t, normed * width}), came = ctx.arena.take(x.dtype, {group.size, t, normed * width});
   if (ctx.exec.plan) return all;
   const int64_t bytes = width * size_of(x.dtype), row = normed * bytes;
-  const std::vector<int64_t> borders = even_borders(group.size, t * row);
+  const std::vector<int64_t> borders = even_offsets(send.bytes(), group.size);
   const auto each_head = [&](const auto& copy) {  // copy(packed, rank, token, head)
     kn::parallel_for(ctx.exec, group.size * t, [&](int64_t i) {
       for (int64_t h = 0; h < normed; ++h) copy(i * row + h * bytes, i / t, i % t, h);
@@ -55,7 +48,7 @@ View of_all_heads(Ctx& ctx, const Heads& heads, const View& rstd) {
   ArenaFrame frame(ctx.arena);
   const View came = ctx.arena.take(DType::f32, {group.size, t, normed});
   if (ctx.exec.plan) return all;
-  group.comm->all_gather(memory_of(rstd), memory_of(came), even_borders(group.size, rstd.bytes()), "heads' scales");
+  group.comm->all_gather(memory_of(rstd), memory_of(came), even_offsets(came.bytes(), group.size), "heads' scales");
   kn::parallel_for(ctx.exec, group.size * t, [&](int64_t i) {
     for (int64_t h = 0; h < normed; ++h)
       all.as<float>()[i % t * group.size * normed + heads.among_all(i / t, h)] = came.as<float>()[i * normed + h];

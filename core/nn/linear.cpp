@@ -34,24 +34,12 @@ View backward_panels(Ctx& ctx, const WeightState& w, DType dtype) {
   return p;
 }
 
-namespace {
-
-// Rows of (m, n) by rank, as borders in bytes of `size` an element.
-std::vector<int64_t> row_borders(int64_t m, int64_t n, int64_t size, int ranks) {
-  std::vector<int64_t> borders = even_offsets(m, ranks);
-  for (int64_t& b : borders) b *= n * size;
-  return borders;
-}
-
-
-}  // namespace
-
 View all_rows(Ctx& ctx, const View& x, const char* what) {
   if (ctx.share.count == 0) return x;
   const RankGroup& group = ctx.tensor;
   const View all = ctx.lasting().take(x.dtype, {x.rows() * group.size, x.cols()});
   if (!ctx.exec.plan)
-    group.comm->all_gather(memory_of(x), memory_of(all), row_borders(all.rows(), x.cols(), size_of(x.dtype), group.size), what);
+    group.comm->all_gather(memory_of(x), memory_of(all), even_offsets(all.bytes(), group.size), what);
   return all;
 }
 
@@ -75,14 +63,13 @@ void meet_roots(Ctx& ctx, const WeightState& w, int64_t m, const std::function<v
   const View roots(all.data, DType::f32, {group.size, own.count, n});
   make(root);
   if (!ctx.exec.plan) {
-    std::vector<int64_t> mine{0};
-    for (int r = 0; r < group.size; ++r) mine.push_back(mine.back() + own.count * n * 4);
-    group.comm->all_to_all(memory_of(root), row_borders(m, n, 4, group.size), memory_of(roots), mine, w.spec.name);
+    group.comm->all_to_all(memory_of(root), in_bytes(rows, n * 4), memory_of(roots), even_offsets(roots.bytes(), group.size),
+                           w.spec.name);
   }
   const auto here = [&](const View& v) { return shared || !v ? v : rows_of(v, own.begin, own.count); };
   if (own.count > 0) ctx.run(kn::TreeSum{.roots = roots, .bias = added, .residual = here(residual), .y = here(y)});
   if (!ctx.exec.plan && !shared)
-    group.comm->all_gather(memory_of(here(y)), memory_of(y), row_borders(m, n, size_of(y.dtype), group.size), w.spec.name);
+    group.comm->all_gather(memory_of(here(y)), memory_of(y), in_bytes(rows, n * size_of(y.dtype)), w.spec.name);
 }
 
 void Linear::multiply(Ctx& ctx, const View& x, const View& panels, const kn::Leaves& leaves, bool cut, const View& added,

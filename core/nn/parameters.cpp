@@ -2,8 +2,8 @@
 #include "core/nn/parameters.h"
 
 #include <algorithm>
-#include <cstdio>
 
+#include "core/nn/context.h"
 #include "kernels/basic.h"
 
 namespace llmctl {
@@ -15,8 +15,8 @@ constexpr int kHeadBundle = -1;  // the last, once their number is known
 // Embeddings, blocks, and what comes after them.
 int bundle_of(const std::string& name) {
   if (name == "embed" || name == "positions") return 0;
-  int block = 0;
-  return std::sscanf(name.c_str(), "blocks.%d.", &block) == 1 ? block + 1 : kHeadBundle;
+  const int layer = place_of(name).layer;
+  return layer < 0 ? kHeadBundle : layer + 1;
 }
 
 }  // namespace
@@ -60,8 +60,7 @@ Parameters::Parameters(Table table, DType compute, Purpose purpose, kn::Device d
   check(!s.shared() || training_.grad == GradKind::fixed, Code::bug, "[parameters] only fixed-point gradients add up over ranks");
   const Slicing slicing(table, s);
   stages_ = slicing.stages();
-  const auto borders = cut_rows(table, s, training_.update == Update::muon);
-  const Table whole = s.cut() ? table : Table();
+  const auto borders = cut_rows(table, slicing, training_.update == Update::muon);
   for (size_t i = 0; i < table.size(); ++i) {
     WeightState w;
     w.spec = std::move(table[i]);
@@ -70,6 +69,9 @@ Parameters::Parameters(Table table, DType compute, Purpose purpose, kn::Device d
     w.slice = slicing.slice(w.spec, s.rank);
     w.borders = borders[i];
     w.bundle = bundle_of(w.spec.name);
+    // Vectors are small, and what two stages of a pipeline hold has no pass in common.
+    w.in_bundle = s.gradients() && (!s.cut() || (w.spec.role != Role::vector && !slicing.of_two_stages(w.spec)));
+    w.comes = s.weights() && w.in_bundle && w.spec.role != Role::vector;
     const auto r = static_cast<size_t>(s.rank);
     w.own = s.states() ? RowRange{w.borders[r], w.borders[r + 1] - w.borders[r]} : RowRange{0, w.spec.padded_rows};
     weights_.push_back(std::move(w));
@@ -80,7 +82,8 @@ Parameters::Parameters(Table table, DType compute, Purpose purpose, kn::Device d
   for (WeightState& w : weights_)
     if (w.bundle == kHeadBundle) w.bundle = blocks + 1;
   if (s.gradients()) store_ = std::make_unique<BundleStore>(s);
-  if (s.cut()) exchange_ = std::make_unique<SliceExchange>(whole, s, compute_, weights_);
+  if (s.cut()) exchange_ = std::make_unique<SliceExchange>(slicing, s, compute_, weights_);
+  if (s.cut() && s.weights()) beside_ = std::make_unique<kn::ThreadPool>(1);
   place();
 }
 
@@ -108,12 +111,11 @@ void Parameters::place() {
       if (!w.muon) w.v = own();
       w.overflow = View(overflows_.as<int32_t>() + flag++, DType::i32, {1});
     }
-    w.whole = w.master;
     const bool is_master = training && !sharded && (compute_ == DType::f32 || w.spec.role == Role::table);
-    const bool comes = training_.sharding.weights() && w.spec.role != Role::vector;  // place_whole_rows
-    if (comes) w.mine = take(compute_, w.own.count);
-    if (w.spec.role != Role::linear && !comes) w.rows = is_master ? w.master : take(compute_, rows);
-    if (w.spec.role == Role::linear && sharded && !comes && !exchange_) largest = std::max(largest, rows * cols * size_of(compute_));
+    if (w.comes) w.mine = arena_.take(compute_, {w.own.count, w.spec.cols()});
+    if (w.spec.role != Role::linear && !w.comes) w.rows = is_master ? w.master : take(compute_, rows);
+    w.whole = sharded ? w.rows : w.master;
+    if (w.spec.role == Role::linear && sharded && !w.comes && !exchange_) largest = std::max(largest, rows * cols * size_of(compute_));
     w.panels = {};
     if (rows == 0) continue;
     if (!w.spec.multiplies() || (training && training_.panels == Panels::packed_on_use)) continue;
@@ -125,12 +127,25 @@ void Parameters::place() {
   }
   if (training && exchange_)
     place_slice_gradients();
-  else if (training)
-    training_.sharding.gradients() ? place_bundles() : place_gradients();
-  if (exchange_)
-    passing_ = arena_.bytes(exchange_->bytes());
-  else if (sharded)
-    gathered_ = arena_.bytes(largest);
+  else if (training && !store_)
+    place_gradients();
+  if (store_) place_bundles();
+  if (sharded && !exchange_) gathered_ = arena_.bytes(largest);
+  if (!exchange_) return;
+  last_gradients_ = rounds_of([](const WeightState& w) { return !w.in_bundle; });
+  last_weights_ = rounds_of([](const WeightState& w) { return !w.comes; });
+  int64_t passing = std::max(last_gradients_.gradient_bytes, last_weights_.weight_bytes), coming = 0;
+  for (const SliceExchange::Rounds& r : bundle_rounds_)
+    passing = std::max(passing, r.gradient_bytes), coming = std::max(coming, r.weight_bytes);
+  passing_ = arena_.bytes(passing);
+  if (training_.sharding.weights()) coming_ = arena_.bytes(coming);
+}
+
+SliceExchange::Rounds Parameters::rounds_of(const std::function<bool(const WeightState&)>& which) const {
+  std::vector<size_t> found;
+  for (size_t i = 0; i < weights_.size(); ++i)
+    if (which(weights_[i])) found.push_back(i);
+  return exchange_->rounds_of(weights_, found);
 }
 
 // One after another in the table's order, so that what a rank owns of them is one run.
@@ -167,71 +182,131 @@ void Parameters::place_slice_gradients() {
     auto take = [&](int64_t rows, int64_t cols) {
       return w.spec.role == Role::vector ? arena_.take(DType::i64, {rows}) : arena_.take(DType::i64, {rows, cols});
     };
-    w.grad = take(w.slice.row_count(), w.slice.cols);
+    if (!w.in_bundle) w.grad = take(w.slice.row_count(), w.slice.cols);
     w.sum = take(w.own.count, w.spec.cols());
   }
 }
 
-// Gradients lie in one bucket, a bundle at a time, and what this rank owns of their sums beside it.
-void Parameters::place_bundles() {
-  std::vector<Bundle> bundles;
-  for (const WeightState& w : weights_) bundles.resize(std::max(bundles.size(), static_cast<size_t>(w.bundle) + 1));
-  std::vector<int64_t> sizes(bundles.size());
-  for (const WeightState& w : weights_) sizes[static_cast<size_t>(w.bundle)] += w.spec.padded_rows * w.spec.cols();
-  bucket_ = arena_.take(DType::i64, {*std::max_element(sizes.begin(), sizes.end())});
-  std::fill(sizes.begin(), sizes.end(), 0);
-  for (WeightState& w : weights_) {
-    Bundle& b = bundles[static_cast<size_t>(w.bundle)];
-    int64_t& at = sizes[static_cast<size_t>(w.bundle)];
-    const int64_t rows = w.spec.padded_rows, cols = w.spec.cols();
-    const bool vector = w.spec.role == Role::vector;
-    int64_t* grad = bucket_.as<int64_t>() + at;
-    w.grad = vector ? View(grad, DType::i64, {rows}) : View(grad, DType::i64, {rows, cols});
-    w.sum = vector ? arena_.take(DType::i64, {w.own.count}) : arena_.take(DType::i64, {w.own.count, cols});
-    b.offsets.resize(w.borders.size());
-    for (size_t r = 0; r < w.borders.size(); ++r)
-      if (w.borders[r] > 0) b.offsets[r] = at + w.borders[r] * cols;
-    if (w.own.count > 0)
-      b.sums.push_back({View(grad + w.own.begin * cols, DType::i64, {w.own.count * cols}), reshaped(w.sum, {w.sum.size()})});
-    at += rows * cols;
-    b.gradients = {bucket_.as<int64_t>(), static_cast<size_t>(at)};
+// Gradients lie in one bucket, a bundle at a time.
+void Parameters::place_bucket() {
+  bundle_sizes_.clear();
+  for (const WeightState& w : weights_) {
+    if (!w.in_bundle) continue;
+    bundle_sizes_.resize(std::max(bundle_sizes_.size(), static_cast<size_t>(w.bundle) + 1));
+    bundle_sizes_[static_cast<size_t>(w.bundle)] += w.slice.row_count() * w.slice.cols;
   }
-  if (training_.sharding.weights()) place_whole_rows(bundles);
+  bucket_ = arena_.take(DType::i64, {*std::max_element(bundle_sizes_.begin(), bundle_sizes_.end())});
+  std::vector<int64_t> at(bundle_sizes_.size());
+  for (WeightState& w : weights_) {
+    if (!w.in_bundle) continue;
+    int64_t& begin = at[static_cast<size_t>(w.bundle)];
+    const int64_t rows = w.slice.row_count(), cols = w.slice.cols;
+    int64_t* grad = bucket_.as<int64_t>() + begin;
+    w.grad = w.spec.role == Role::vector ? View(grad, DType::i64, {rows}) : View(grad, DType::i64, {rows, cols});
+    begin += rows * cols;
+  }
+}
+
+// What passes between ranks with each bundle. Where they hold whole weights its gradients are one run.
+void Parameters::place_bundles() {
+  place_bucket();
+  int last = 0;
+  for (const WeightState& w : weights_) last = std::max(last, w.bundle);
+  std::vector<Bundle> bundles(static_cast<size_t>(last) + 1);
+  if (training_.sharding.weights()) place_whole(bundles);
+  if (exchange_) {
+    exchange_in_bundles(bundles);
+    return store_->set(std::move(bundles));
+  }
+  struct Sum {
+    View from, to;
+  };
+  std::vector<std::vector<Sum>> sums(bundles.size());
+  std::vector<std::vector<int64_t>> offsets(bundles.size(), std::vector<int64_t>(static_cast<size_t>(training_.sharding.ranks) + 1));
+  for (WeightState& w : weights_) {
+    const auto b = static_cast<size_t>(w.bundle);
+    const int64_t cols = w.spec.cols(), at = w.grad.as<int64_t>() - bucket_.as<int64_t>();
+    w.sum = w.spec.role == Role::vector ? arena_.take(DType::i64, {w.own.count}) : arena_.take(DType::i64, {w.own.count, cols});
+    for (size_t r = 0; r < w.borders.size(); ++r)
+      if (w.borders[r] > 0) offsets[b][r] = at + w.borders[r] * cols;
+    if (w.own.count > 0)
+      sums[b].push_back({View(w.grad.as<int64_t>() + w.own.begin * cols, DType::i64, {w.own.count * cols}), reshaped(w.sum, {w.sum.size()})});
+  }
+  for (size_t b = 0; b < bundles.size(); ++b)
+    bundles[b].reduce = [gradients = View(bucket_.data, DType::i64, {bundle_sizes_[b]}), to = offsets[b], own = sums[b]](
+                            Comm& comm, const kn::Exec& exec) {
+      comm.reduce_scatter(std::span(gradients.as<int64_t>(), static_cast<size_t>(gradients.size())), to, "gradients");
+      for (const Sum& s : own) kn::run(kn::AddWhole{.x = s.from, .y = s.to}, exec);
+      kn::run(kn::Clear{.x = gradients}, exec);
+    };
   store_->set(std::move(bundles));
 }
 
-// Neighbours have memory of their own, so that one can come while the other is used.
-void Parameters::place_whole_rows(std::vector<Bundle>& bundles) {
-  for (int slot : {0, 1}) {
-    const int64_t start = arena_.mark();
-    int64_t end = start;
-    for (size_t i = static_cast<size_t>(slot); i < bundles.size(); i += 2) {
-      arena_.release(start);
-      bundles[i].slot = slot;
-      for (WeightState& w : weights_) {
-        if (w.bundle != static_cast<int>(i) || w.spec.role == Role::vector) continue;
-        const int64_t row = w.spec.cols() * size_of(compute_);
-        w.whole = arena_.take(compute_, {w.spec.padded_rows, w.spec.cols()});
-        if (w.spec.role == Role::table) w.rows = w.whole;
-        Bundle::Rows r;
-        r.whole = {w.whole.as<std::byte>(), static_cast<size_t>(w.spec.padded_rows * row)};
-        r.mine = {w.mine.as<std::byte>(), static_cast<size_t>(w.own.count * row)};
-        for (const int64_t border : w.borders) r.offsets.push_back(border * row);
-        r.name = w.spec.name;
-        bundles[i].rows.push_back(std::move(r));
-      }
-      end = std::max(end, arena_.mark());
-    }
-    arena_.release(start);
-    arena_.bytes(end - start);
+// Slices pass between the ranks of a pipeline stage. Of experts a rank may hold nothing: it owns nothing of them,
+// and its part of the call is empty.
+void Parameters::exchange_in_bundles(std::vector<Bundle>& bundles) {
+  const Sharding& s = training_.sharding;
+  const int count = s.ranks / s.size(Axis::pp);
+  const SliceExchange::Peers stage{nullptr, s.at(Axis::pp) * count, count};
+  bundle_rounds_.assign(bundles.size(), {});
+  for (size_t b = 0; b < bundles.size(); ++b) {
+    bundle_rounds_[b] = rounds_of([&](const WeightState& w) {
+      const auto first = w.borders.begin() + stage.first;
+      return w.in_bundle && w.bundle == static_cast<int>(b) && first[0] < first[stage.count];  // the stage owns rows of it
+    });
+    if (bundle_rounds_[b].of.empty()) continue;
+    bundles[b].reduce = [this, b, stage](Comm& comm, const kn::Exec& exec) {
+      exchange_->sum_gradients(bundle_rounds_[b], {&comm, stage.first, stage.count}, weights_, passing_, exec, "gradients");
+      kn::run(kn::Clear{.x = View(bucket_.data, DType::i64, {bundle_sizes_[b]})}, exec);
+    };
+    if (s.weights())
+      bundles[b].fetch = [this, b, stage](Comm& comm) {
+        kn::Exec exec;
+        exec.pool = beside_.get();  // a pool is used by one thread at a time
+        exchange_->spread_weights(bundle_rounds_[b], {&comm, stage.first, stage.count}, weights_, coming_, exec, nullptr);
+      };
   }
 }
 
+// Neighbours have memory of their own, so that one can come while the other is used.
+void Parameters::place_whole(std::vector<Bundle>& bundles) {
+  std::map<int, std::vector<WeightState*>> here;
+  for (WeightState& w : weights_)
+    if (w.comes && w.slice.held) here[w.bundle].push_back(&w);
+  const int64_t start = arena_.mark();
+  std::array<int64_t, 2> ends{start, start};
+  for (int slot : {0, 1}) {
+    const int64_t begin = slot == 0 ? start : ends[0];
+    int number = 0;
+    ends[static_cast<size_t>(slot)] = begin;
+    for (auto& [b, weights] : here) {
+      if (number++ % 2 != slot) continue;
+      arena_.release(begin);
+      bundles[static_cast<size_t>(b)].slot = slot;
+      for (WeightState* w : weights) {
+        w->whole = arena_.take(compute_, {w->slice.row_count(), w->slice.cols});
+        if (w->spec.role == Role::table) w->rows = w->whole;
+      }
+      ends[static_cast<size_t>(slot)] = std::max(ends[static_cast<size_t>(slot)], arena_.mark());
+      if (!exchange_)
+        bundles[static_cast<size_t>(b)].fetch = [this, weights](Comm& comm) {
+          for (const WeightState* w : weights) fetch_whole(comm, *w);
+        };
+    }
+  }
+  arena_.release(start);
+  arena_.bytes(ends[1] - start);
+}
+
+void Parameters::fetch_whole(Comm& comm, const WeightState& w) const {
+  comm.all_gather(memory_of(w.mine), memory_of(w.whole), in_bytes(w.borders, w.spec.cols() * size_of(compute_)), w.spec.name);
+}
+
 void Parameters::clear_gradients(const kn::Exec& exec) {
-  if (store_) kn::run(kn::Clear{.x = bucket_}, exec);
+  if (bucket_) kn::run(kn::Clear{.x = bucket_}, exec);
   for (WeightState& w : weights_) {
     const bool stored = w.spec.multiplies() && w.chain;  // before anything is added
-    if (!stored && !store_) kn::run(kn::Clear{.x = w.grad}, exec);
+    if (!stored && !w.in_bundle) kn::run(kn::Clear{.x = w.grad}, exec);
     if (store_ || exchange_) kn::run(kn::Clear{.x = w.sum}, exec);
   }
   kn::run(kn::Clear{.x = overflows_}, exec);
@@ -240,7 +315,7 @@ void Parameters::clear_gradients(const kn::Exec& exec) {
 int64_t Parameters::packed_bytes() const {
   int64_t most = 0;
   for (const WeightState& w : weights_) {
-    if (w.panels || !w.master || !w.spec.hidden()) continue;
+    if (w.panels || purpose_ == Purpose::inference || !w.spec.hidden()) continue;
     const int64_t rows = w.slice.row_count(), cols = w.slice.cols;
     most = std::max({most, kn::panel_elements(compute_, cols, rows), kn::panel_elements(compute_, rows, cols)});
   }
@@ -272,14 +347,18 @@ void Parameters::set_compute(const kn::Exec& exec, WeightState& w, const View& s
 }
 
 void Parameters::refresh(const kn::Exec& exec) {
+  if (store_ && !exec.plan) store_->forget();
+  for (WeightState& w : weights_)
+    if (w.comes && w.own.count > 0)
+      kn::run(kn::Convert{.x = reshaped(w.master, {w.master.size()}), .y = reshaped(w.mine, {w.mine.size()})}, exec);
   if (exchange_) {
     if (exec.plan) return;
-    return exchange_->spread_weights(weights_, passing_, exec, [&](WeightState& w, const View& slice) { set_compute(exec, w, slice); });
+    return exchange_->spread_weights(last_weights_, world(), weights_, passing_, exec,
+                                     [&](WeightState& w, const View& slice) { set_compute(exec, w, slice); });
   }
-  if (store_) store_->forget();
   for (WeightState& w : weights_)
-    if (w.mine)
-      kn::run(kn::Convert{.x = reshaped(w.master, {w.master.size()}), .y = reshaped(w.mine, {w.mine.size()})}, exec);
+    if (w.comes)
+      continue;
     else if (training_.sharding.states())
       gather(exec, w);
     else
@@ -303,8 +382,9 @@ void Parameters::gather(const kn::Exec& exec, WeightState& w) {
 
 void Parameters::reduce_gradients(const kn::Exec& exec, int64_t step) {
   const Sharding& s = training_.sharding;
-  if (!s.shared() || store_ || exec.plan) return;
-  if (exchange_) return exchange_->sum_gradients(weights_, passing_, exec, CommLabel("gradients", step));
+  if (!s.shared() || exec.plan) return;
+  if (exchange_) return exchange_->sum_gradients(last_gradients_, world(), weights_, passing_, exec, CommLabel("gradients", step));
+  if (store_) return;
   if (s.states())
     s.comm->reduce_scatter(gradients_, owned_, CommLabel("gradients", step));
   else

@@ -28,13 +28,16 @@ struct WeightState {
   int bits = 0;            // 8 or 4: quant_panels stand in for panels
   int64_t group = 0;
   View quant_panels;       // u8
+  // Of weights or gradients that are spread over ranks (core/nn/bundle_store.h): its bundle, whether its gradient
+  // passes to its owners with that or stays until the step's end, and whether it comes with it itself.
+  int bundle = 0;
+  bool in_bundle = false, comes = false;
   // Training. grad is what backward adds to: (padded_rows, cols), vectors (n); i64 or f32. Of the rest a
   // rank keeps the rows it owns (all of them unless states are sharded): f32, and the sums of gradients.
   View grad, master, m, v, sum;
   // What panels are packed from where they are packed on use: the master, or where weights are sharded
-  // the rows that its bundle brings together, of which this rank's are `mine` (compute dtype).
+  // the slice that its bundle brings together, for which this rank keeps the rows `mine` (compute dtype).
   View whole, mine;
-  int bundle = 0;                // of core/nn/bundle_store.h
   RowRange own;                  // of padded rows
   std::vector<int64_t> borders;  // ranks + 1: who owns what (core/nn/sharding.h)
   bool muon = false;        // updated by Muon: m is its momentum and there is no v
@@ -82,6 +85,7 @@ struct TrainingMemory {
 class Parameters {
  public:
   // Plans the memory; nothing is touched before allocate().
+  Parameters(const Parameters&) = delete;  // the store's calls refer to it
   Parameters(Table table, DType compute, Purpose purpose, kn::Device device = {}, const TrainingMemory& training = {});
   void allocate() { arena_.allocate(), place(); }
   // Over the memory of a mapped file, laid out as planned (Purpose::inference).
@@ -121,8 +125,13 @@ class Parameters {
   void place();
   void place_gradients();
   void place_slice_gradients();
+  void place_bucket();
   void place_bundles();
-  void place_whole_rows(std::vector<Bundle>& bundles);
+  void place_whole(std::vector<Bundle>& bundles);
+  void exchange_in_bundles(std::vector<Bundle>& bundles);
+  SliceExchange::Rounds rounds_of(const std::function<bool(const WeightState&)>& which) const;
+  SliceExchange::Peers world() const { return {training_.sharding.comm, 0, training_.sharding.ranks}; }
+  void fetch_whole(Comm& comm, const WeightState& w) const;
   void gather(const kn::Exec& exec, WeightState& w);
   std::vector<WeightState> weights_;
   View overflows_;
@@ -135,8 +144,14 @@ class Parameters {
   std::span<int64_t> gradients_;    // all of grad, one after another, where ranks sum them
   std::vector<int64_t> owned_;      // its borders by rank
   View bucket_;                     // i64: the gradients of a bundle, where they pass to their owners
-  std::unique_ptr<SliceExchange> exchange_;  // where ranks compute with slices
-  View passing_;                             // u8: its memory
+  std::vector<int64_t> bundle_sizes_;
+  // Where ranks compute with slices: what passes at a step's end, and with each bundle; u8 memory for it, and for
+  // what comes beside the computation.
+  std::unique_ptr<SliceExchange> exchange_;
+  SliceExchange::Rounds last_gradients_, last_weights_;
+  std::vector<SliceExchange::Rounds> bundle_rounds_;
+  View passing_, coming_;
+  std::unique_ptr<kn::ThreadPool> beside_;
   std::unique_ptr<BundleStore> store_;
 };
 

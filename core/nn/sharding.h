@@ -8,6 +8,9 @@
 //   stage 1  masters and moments of the own rows; gradients are summed by their owners
 //   stage 2  and gradients, which pass to their owners block by block
 //   stage 3  and weights, which come from their owners block by block
+//
+// Where ranks compute with slices (slices.h) what comes and goes are these, among the ranks of a pipeline stage;
+// vectors, and a table that two stages hold, pass at the step's end whatever the stage.
 #pragma once
 
 #include "core/base/mesh.h"

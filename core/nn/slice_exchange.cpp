@@ -50,33 +50,33 @@ void add_words(const std::byte* from, std::byte* to, int64_t bytes) {
 
 }  // namespace
 
-SliceExchange::SliceExchange(const Table& table, const Sharding& sharding, DType compute, const std::vector<WeightState>& weights)
-    : sharding_(sharding), compute_(compute) {
-  const Slicing slicing(table, sharding);
+SliceExchange::SliceExchange(const Slicing& slicing, const Sharding& sharding, DType compute, const std::vector<WeightState>& weights)
+    : rank_(sharding.rank), ranks_(sharding.ranks), compute_(compute) {
   for (const WeightState& w : weights) {
     borders_.push_back(w.borders);
     cols_.push_back(w.spec.cols());
     std::vector<Slice>& of = slices_.emplace_back();
-    for (int r = 0; r < sharding.ranks; ++r) of.push_back(slicing.slice(w.spec, r));
+    for (int r = 0; r < ranks_; ++r) of.push_back(slicing.slice(w.spec, r));
   }
-  cut_rounds(weights);
-  for (const Round& round : rounds_) most_ = std::max(most_, memory_of(round));
 }
 
-void SliceExchange::cut_rounds(const std::vector<WeightState>& weights) {
+SliceExchange::Rounds SliceExchange::rounds_of(const std::vector<WeightState>& weights, const std::vector<size_t>& which) const {
+  Rounds rounds;
   int64_t room = 0;
-  for (size_t i = 0; i < weights.size(); ++i) {
+  for (const size_t i : which) {
     const int64_t rows = weights[i].spec.padded_rows, cols = weights[i].spec.cols();
     if (rows * cols <= room) {
-      rounds_.back().of.push_back({i, {0, rows}});
+      rounds.of.back().of.push_back({i, {0, rows}});
       room -= rows * cols;
       continue;
     }
     const int64_t step = std::max<int64_t>(1, kRoundElements / cols);
     for (int64_t at = 0; at < rows; at += step)
-      rounds_.push_back({{{i, {at, std::min(step, rows - at)}}}, at + step >= rows});
+      rounds.of.push_back({{{i, {at, std::min(step, rows - at)}}}, at + step >= rows});
     room = rows <= step ? kRoundElements - rows * cols : 0;
   }
+  for (const Round& round : rounds.of) measure(round, weights, rounds);
+  return rounds;
 }
 
 template <class Visit>
@@ -101,46 +101,45 @@ int64_t SliceExchange::elements(const Round& round, int holder, int owner, bool 
   return n;
 }
 
-int64_t SliceExchange::memory_of(const Round& round) const {
-  const int me = sharding_.rank;
+void SliceExchange::measure(const Round& round, const std::vector<WeightState>& weights, Rounds& rounds) const {
   int64_t sent = 0, summed = 0, spread = 0, come = 0, mine = 0, slices = 0;
-  for (int r = 0; r < sharding_.ranks; ++r) {
-    sent += elements(round, me, r, true), summed += elements(round, r, me, true);
-    spread += elements(round, r, me, false), come += elements(round, me, r, false);
+  for (int r = 0; r < ranks_; ++r) {
+    sent += elements(round, rank_, r, true), summed += elements(round, r, rank_, true);
+    spread += elements(round, r, rank_, false), come += elements(round, rank_, r, false);
   }
   for (const Rows& r : round.of) {
+    if (weights[r.weight].comes) continue;
     const auto& b = borders_[r.weight];
-    const auto m = static_cast<size_t>(me);
+    const auto m = static_cast<size_t>(rank_);
     const Slice& slice = slices_[r.weight][m];
     mine = std::max(mine, (std::min(r.rows.begin + r.rows.count, b[m + 1]) - std::max(r.rows.begin, b[m])) * cols_[r.weight]);
     slices += aligned(slice.row_count() * slice.cols * size_of(compute_));
   }
-  const int64_t gradients = aligned(8 * sent) + aligned(8 * summed);
-  const int64_t weights = slices + aligned(size_of(compute_) * spread) + aligned(size_of(compute_) * come) +
-                          aligned(size_of(compute_) * mine);
-  return std::max(gradients, weights);
+  const int64_t size = size_of(compute_);
+  rounds.gradient_bytes = std::max(rounds.gradient_bytes, aligned(8 * sent) + aligned(8 * summed));
+  rounds.weight_bytes = std::max(rounds.weight_bytes, slices + aligned(size * spread) + aligned(size * come) + aligned(size * mine));
 }
 
-void SliceExchange::sum_gradients(std::vector<WeightState>& weights, const View& memory, const kn::Exec& exec, CommLabel label) const {
-  const int me = sharding_.rank;
-  for (const Round& round : rounds_) {
+void SliceExchange::sum_gradients(const Rounds& rounds, const Peers& peers, std::vector<WeightState>& weights, const View& memory,
+                                  const kn::Exec& exec, CommLabel label) const {
+  for (const Round& round : rounds.of) {
     Parcels send{memory}, recv;
-    for (int r = 0; r < sharding_.ranks; ++r) send.add(8 * elements(round, me, r, true));
+    for (int r = 0; r < peers.count; ++r) send.add(8 * elements(round, rank_, peers.first + r, true));
     recv.memory = behind(memory, aligned(send.offsets.back()));
-    for (int r = 0; r < sharding_.ranks; ++r) recv.add(8 * elements(round, r, me, true));
-    for (int r = 0; r < sharding_.ranks; ++r) {
+    for (int r = 0; r < peers.count; ++r) recv.add(8 * elements(round, peers.first + r, rank_, true));
+    for (int r = 0; r < peers.count; ++r) {
       std::byte* to = send.at(r);
-      each_piece(round, me, r, [&](const Piece& p) {
+      each_piece(round, rank_, peers.first + r, [&](const Piece& p) {
         if (!p.slice->counts) return;
         const int64_t bytes = 8 * p.elements();
         std::memcpy(to, weights[p.weight].grad.as<std::byte>() + 8 * p.slice_row * p.slice->cols, static_cast<size_t>(bytes));
         to += bytes;
       });
     }
-    sharding_.comm->all_to_all(send.all(), send.offsets, recv.all(), recv.offsets, label);
-    for (int r = 0; r < sharding_.ranks; ++r) {
+    peers.comm->all_to_all(send.all(), send.offsets, recv.all(), recv.offsets, label);
+    for (int r = 0; r < peers.count; ++r) {
       std::byte* from = recv.at(r);
-      each_piece(round, r, me, [&](const Piece& p) {
+      each_piece(round, peers.first + r, rank_, [&](const Piece& p) {
         if (!p.slice->counts) return;
         WeightState& w = weights[p.weight];
         const int64_t stride = w.spec.cols();
@@ -152,56 +151,64 @@ void SliceExchange::sum_gradients(std::vector<WeightState>& weights, const View&
   }
 }
 
-void SliceExchange::spread_weights(std::vector<WeightState>& weights, const View& memory, const kn::Exec& exec,
-                                   const std::function<void(WeightState&, const View&)>& whole) const {
-  const int me = sharding_.rank;
+// The rows that are owned here, in the compute dtype, to the parcels of the ranks that hold some of them.
+void SliceExchange::pack(const Round& round, const Peers& peers, const std::vector<WeightState>& weights, const View& rounded,
+                         std::vector<std::byte*> to, const kn::Exec& exec) const {
   const int64_t size = size_of(compute_);
-  const auto copy = [](const std::byte* from, std::byte* to, int64_t bytes) { std::memcpy(to, from, static_cast<size_t>(bytes)); };
-  for (const Round& round : rounds_) {
+  for (const Rows& rows : round.of) {
+    const Round alone{{rows}};
+    const WeightState& w = weights[rows.weight];
+    const int64_t stride = w.spec.cols(), first = std::max(rows.rows.begin, w.own.begin);
+    const int64_t count = std::min(rows.rows.begin + rows.rows.count, w.own.begin + w.own.count) - first;
+    if (count <= 0) continue;
+    const int64_t before = (first - w.own.begin) * stride;
+    if (!w.comes)
+      kn::run(kn::Convert{.x = View(w.master.as<float>() + before, DType::f32, {count * stride}),
+                          .y = View(rounded.data, compute_, {count * stride})}, exec);
+    std::byte* const own = w.comes ? w.mine.as<std::byte>() + before * size : rounded.as<std::byte>();
+    for (int r = 0; r < peers.count; ++r)
+      each_piece(alone, peers.first + r, rank_, [&](const Piece& p) {
+        std::byte*& at = to[static_cast<size_t>(r)];
+        by_rows(exec, p.rows.count, p.slice->cols, at, own + (p.rows.begin - first) * stride * size, stride, p.slice->first_col, size,
+                [](std::byte* packed, const std::byte* wide, int64_t bytes) { std::memcpy(packed, wide, static_cast<size_t>(bytes)); });
+        at += p.elements() * size;
+      });
+  }
+}
+
+void SliceExchange::spread_weights(const Rounds& rounds, const Peers& peers, std::vector<WeightState>& weights, const View& memory,
+                                   const kn::Exec& exec, const Done& done) const {
+  const int64_t size = size_of(compute_);
+  for (const Round& round : rounds.of) {
     std::vector<View> slices;
     int64_t used = 0;
     for (const Rows& r : round.of) {
-      const Slice& s = slices_[r.weight][static_cast<size_t>(me)];
-      slices.emplace_back(memory.as<std::byte>() + used, compute_, std::initializer_list<int64_t>{s.row_count(), s.cols});
-      used += aligned(slices.back().bytes());
+      const WeightState& w = weights[r.weight];
+      const Slice& s = slices_[r.weight][static_cast<size_t>(rank_)];
+      slices.emplace_back(w.comes ? w.whole.data : memory.as<std::byte>() + used, compute_, std::initializer_list<int64_t>{s.row_count(), s.cols});
+      if (!w.comes) used += aligned(slices.back().bytes());
     }
     Parcels send{behind(memory, used)}, recv;
-    for (int r = 0; r < sharding_.ranks; ++r) send.add(size * elements(round, r, me, false));
+    for (int r = 0; r < peers.count; ++r) send.add(size * elements(round, peers.first + r, rank_, false));
     recv.memory = behind(send.memory, aligned(send.offsets.back()));
-    for (int r = 0; r < sharding_.ranks; ++r) recv.add(size * elements(round, me, r, false));
-    const View rounded = behind(recv.memory, aligned(recv.offsets.back()));
+    for (int r = 0; r < peers.count; ++r) recv.add(size * elements(round, rank_, peers.first + r, false));
     std::vector<std::byte*> to;
-    for (int r = 0; r < sharding_.ranks; ++r) to.push_back(send.at(r));
-    for (const Rows& rows : round.of) {
-      const Round alone{{rows}};
-      const WeightState& w = weights[rows.weight];
-      const int64_t stride = w.spec.cols();
-      const int64_t first = std::max(rows.rows.begin, w.own.begin);
-      const int64_t count = std::min(rows.rows.begin + rows.rows.count, w.own.begin + w.own.count) - first;
-      if (count <= 0) continue;
-      kn::run(kn::Convert{.x = View(w.master.as<float>() + (first - w.own.begin) * stride, DType::f32, {count * stride}),
-                          .y = View(rounded.data, compute_, {count * stride})}, exec);
-      for (int r = 0; r < sharding_.ranks; ++r)
-        each_piece(alone, r, me, [&](const Piece& p) {
-          std::byte* from = rounded.as<std::byte>() + (p.rows.begin - first) * stride * size;
-          by_rows(exec, p.rows.count, p.slice->cols, to[static_cast<size_t>(r)], from, stride, p.slice->first_col, size,
-                  [&](std::byte* packed, const std::byte* wide, int64_t bytes) { copy(wide, packed, bytes); });
-          to[static_cast<size_t>(r)] += p.elements() * size;
-        });
-    }
-    sharding_.comm->all_to_all(send.all(), send.offsets, recv.all(), recv.offsets, weights[round.of.front().weight].spec.name);
-    for (int r = 0; r < sharding_.ranks; ++r) {
+    for (int r = 0; r < peers.count; ++r) to.push_back(send.at(r));
+    pack(round, peers, weights, behind(recv.memory, aligned(recv.offsets.back())), std::move(to), exec);
+    peers.comm->all_to_all(send.all(), send.offsets, recv.all(), recv.offsets, weights[round.of.front().weight].spec.name);
+    for (int r = 0; r < peers.count; ++r) {
       const std::byte* from = recv.at(r);
-      each_piece(round, me, r, [&](const Piece& p) {
+      each_piece(round, rank_, peers.first + r, [&](const Piece& p) {
         size_t i = 0;
         while (round.of[i].weight != p.weight) ++i;
-        copy(from, slices[i].as<std::byte>() + p.slice_row * p.slice->cols * size, p.elements() * size);
-        from += p.elements() * size;
+        const int64_t bytes = p.elements() * size;
+        std::memcpy(slices[i].as<std::byte>() + p.slice_row * p.slice->cols * size, from, static_cast<size_t>(bytes));
+        from += bytes;
       });
     }
-    if (!round.last) continue;
+    if (!round.last || !done) continue;
     for (size_t i = 0; i < round.of.size(); ++i)
-      if (slices[i].size() > 0) whole(weights[round.of[i].weight], slices[i]);
+      if (slices[i].size() > 0) done(weights[round.of[i].weight], slices[i]);
   }
 }
 

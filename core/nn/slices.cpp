@@ -109,23 +109,20 @@ int Stages::of_layer(int64_t layer) const {
   return static_cast<int>(std::upper_bound(borders.begin(), borders.end(), layer) - borders.begin()) - 1;
 }
 
-namespace {
-
-// Numbers of layers and of experts.
-std::pair<int64_t, int64_t> counts_of(const Table& table) {
-  std::pair<int64_t, int64_t> n{0, 0};
+Slicing::Counts Slicing::counts_of(const Table& table) {
+  Counts n;
   for (const Weight& w : table) {
     const Place p = place_of(w.name);
-    n = {std::max<int64_t>(n.first, p.layer + 1), std::max<int64_t>(n.second, p.expert + 1)};
+    n = {std::max<int64_t>(n.layers, p.layer + 1), std::max<int64_t>(n.experts, p.expert + 1)};
   }
   return n;
 }
 
-}  // namespace
+Slicing::Slicing(const Table& table, const Sharding& s) : Slicing(counts_of(table), s) {}
 
-Slicing::Slicing(const Table& table, const Sharding& s)
-    : shape_(s.shape()), experts_(counts_of(table).second), sequence_(s.sequence),
-      stages_(counts_of(table).first, shape_.pp, shape_.pp > 1 ? s.virtual_stages : 1) {}
+Slicing::Slicing(const Counts& counts, const Sharding& s)
+    : shape_(s.shape()), experts_(counts.experts), sequence_(s.sequence),
+      stages_(counts.layers, shape_.pp, shape_.pp > 1 ? s.virtual_stages : 1) {}
 
 bool Slicing::stage_has(const Weight& w, int pipeline_rank) const {
   if (shape_.pp == 1) return true;
@@ -136,11 +133,20 @@ bool Slicing::stage_has(const Weight& w, int pipeline_rank) const {
   return last;
 }
 
+bool Slicing::of_two_stages(const Weight& w) const { return shape_.pp > 1 && w.tied_head; }
+
+int Slicing::holder_count(const Weight& w) const {
+  const int of_stage = stage_ranks() / (shape_.ep > 1 && place_of(w.name).expert >= 0 ? shape_.ep : 1);
+  return of_two_stages(w) ? 2 * of_stage : of_stage;
+}
+
 bool Slicing::holds(const Weight& w, int rank) const {
+  if (shape_.pp == 1 && shape_.ep == 1) return true;
   const auto at = coordinates(shape_, rank);
   if (!stage_has(w, at[static_cast<size_t>(Axis::pp)])) return false;
+  if (shape_.ep == 1) return true;
   const int expert = place_of(w.name).expert;
-  if (expert < 0 || shape_.ep == 1) return true;
+  if (expert < 0) return true;
   const RowRange here = experts_held(experts_, shape_.ep, at[static_cast<size_t>(Axis::ep)]);
   return expert >= here.begin && expert < here.begin + here.count;
 }
@@ -174,8 +180,7 @@ Slice Slicing::slice(const Weight& w, int rank) const {
   return s;
 }
 
-std::vector<std::vector<int64_t>> cut_rows(const Table& table, const Sharding& sharding, bool muon) {
-  const Slicing slicing(table, sharding);
+std::vector<std::vector<int64_t>> cut_rows(const Table& table, const Slicing& slicing, bool muon) {
   std::map<std::vector<int>, std::vector<size_t>> shared;  // weights by who holds them
   for (size_t w = 0; w < table.size(); ++w) shared[slicing.holders(table[w])].push_back(w);
   std::vector<std::vector<int64_t>> borders(table.size());
@@ -185,7 +190,7 @@ std::vector<std::vector<int64_t>> cut_rows(const Table& table, const Sharding& s
     const std::vector<Cut> cuts = even_cuts(of, static_cast<int>(ranks.size()), muon);
     for (size_t w = 0; w < weights.size(); ++w) {
       size_t before = 0;  // holders below the rank
-      for (int r = 0; r <= sharding.ranks; ++r) {
+      for (int r = 0; r <= slicing.ranks(); ++r) {
         while (before < ranks.size() && ranks[before] < r) ++before;
         const Cut& c = cuts[before];
         borders[weights[w]].push_back(c.weight < w ? 0 : c.weight > w ? all_rows(*of[w]) : c.row);

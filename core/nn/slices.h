@@ -39,13 +39,25 @@ class Slicing {
  public:
   Slicing(const Table& table, const Sharding& sharding);
   const Stages& stages() const { return stages_; }
+  int ranks() const { return shape_.ranks(); }
+  // Ranks of a pipeline stage stand one after another.
+  int stage_ranks() const { return shape_.ranks() / shape_.pp; }
+  int stage_of(int rank) const { return rank / stage_ranks(); }
   Slice slice(const Weight& weight, int rank) const;
   // Ranks that hold some of the weight, ascending.
   std::vector<int> holders(const Weight& weight) const;
+  int holder_count(const Weight& weight) const;
   bool holds(const Weight& weight, int rank) const;
+  // Some rank of the stage holds it. A table that is the head too is of two stages.
+  bool stage_has(const Weight& weight, int pipeline_rank) const;
+  bool of_two_stages(const Weight& weight) const;
 
  private:
-  bool stage_has(const Weight& weight, int pipeline_rank) const;
+  struct Counts {
+    int64_t layers = 0, experts = 0;
+  };
+  static Counts counts_of(const Table& table);
+  Slicing(const Counts& counts, const Sharding& sharding);
   MeshShape shape_;
   int64_t experts_;
   bool sequence_;
@@ -63,6 +75,6 @@ RowRange experts_held(int64_t experts, int ranks, int rank);
 
 // For each weight of the table ranks + 1 borders: rank r owns rows [borders[r], borders[r + 1]) of its
 // padded rows. Those that hold it share it, as even as the tiles allow. muon: matrices of blocks stay whole.
-std::vector<std::vector<int64_t>> cut_rows(const Table& table, const Sharding& sharding, bool muon);
+std::vector<std::vector<int64_t>> cut_rows(const Table& table, const Slicing& slicing, bool muon);
 
 }  // namespace llmctl

@@ -38,8 +38,7 @@ GatheredRows gather_embedding(Ctx& ctx, const WeightState& table, const View& id
   std::vector<int64_t> next(static_cast<size_t>(ctx.tensor.size) + 1, 0);  // first row of each owner, then its next
   for (int64_t i = 0; i < t; ++i) ++next[static_cast<size_t>(ids.as<int32_t>()[i] / share) + 1];
   for (size_t r = 1; r < next.size(); ++r) next[r] += next[r - 1];
-  std::vector<int64_t> borders;
-  for (const int64_t n : next) borders.push_back(n * row);
+  const std::vector<int64_t> borders = in_bytes(next, row);
   for (int64_t i = 0; i < t; ++i)
     g.order.as<int32_t>()[i] = static_cast<int32_t>(next[static_cast<size_t>(ids.as<int32_t>()[i] / share)]++);
   const auto me = static_cast<size_t>(ctx.tensor.rank);

@@ -1,21 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/train/checkpoint_writer.h"
 
-#include <chrono>
-
+#include "core/base/clock.h"
 #include "kernels/device.h"
 
 namespace llmctl {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-}  // namespace
-
 CheckpointWriter::CheckpointWriter(Comm& ranks, const kn::Exec& exec, bool asynchronous)
     : comm_(ranks.split(0, ranks.rank(), "checkpoint")),
       asynchronous_(asynchronous && exec.device.kind == kn::DeviceKind::cpu),

@@ -3,16 +3,30 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/base/config.h"
 
 namespace llmctl {
 
+struct DataPartConfig {
+  std::string path;
+  double weight = 0, epochs = 0;
+  template <class V>
+  void fields(V& v) {
+    v("path", path, "folder of packed token shards");
+    v("weight", weight, "its share of the tokens, beside the others' weights").range(0, 1e9);
+    v("epochs", epochs, "or how often it is read while the others are read so often as theirs say").range(0, 1e6);
+  }
+};
+
 struct DataConfig {
   std::string train, validation, tokenizer;
+  std::vector<DataPartConfig> mixture;
   template <class V>
   void fields(V& v) {
     v("train", train, "folder of packed token shards");
+    v("mixture", mixture, "instead of train: list of {path, weight} or {path, epochs}");
     v("validation", validation, "folder of packed shards held out");
     v("tokenizer", tokenizer, "tokenizer copied beside the model");
   }

@@ -70,8 +70,6 @@ void check_layout(const TrainConfig& config, const DecoderConfig& model, const S
   const int64_t part_units = experts ? config.moe.units_per_part : 1;
   check_axes(model, s);
   check_units(config, s, part_units);
-  check(!s.cut() || s.stage < 2, Code::unsupported, "[train] parallel.zero ", s.stage,
-        " with tp, pp or ep is not written yet: want 0 or 1");
   check(!s.shared() || device.kind == kn::DeviceKind::cpu, Code::unsupported,
         "[train] ranks on GPUs want NCCL, which is not there yet: --device cpu, or one rank");
   check_chunks(config.unit, s.size(Axis::cp), part_units);

@@ -4,9 +4,9 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <chrono>
 #include <fstream>
 
+#include "core/base/clock.h"
 #include "core/base/signal.h"
 #include "core/train/checkpoint_writer.h"
 #include "core/train/collect.h"
@@ -19,10 +19,6 @@
 
 namespace llmctl {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 void write_run_json(const RunInputs& in, const Model& model, const Json& skipped, RunLease& lease) {
   Json tensors = Json::array();

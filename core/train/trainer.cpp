@@ -80,7 +80,6 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
   check_schedule(config.schedule);
   sharding_.sequence = shares_rows(spec.config);
   model_ = std::make_unique<Model>(std::move(spec), Purpose::training, config.unit.seq_len, exec, memory());
-  place_batch();
   optimizer_ = std::make_unique<Optimizer>(model_->parameters(), model_->spec().table(), optimizer_arena_,
                                            config.numerics.digest);
   kn::Exec dry = exec;
@@ -89,17 +88,18 @@ Trainer::Trainer(const TrainConfig& config, ModelSpec spec, const kn::Exec& exec
     plan_pipeline(dry);
     return;
   }
+  builder_ = batch_in(batch_arena_);
   builder_->plan(unit_tokens() * units_per_pass());
   std::vector<UnitLoss> losses;
   pass(units_per_pass(), losses, dry);
 }
 
-void Trainer::place_batch() {
+std::unique_ptr<BatchBuilder> Trainer::batch_in(Arena& arena) const {
   const int64_t tokens = unit_tokens() * units_per_pass();
   const int64_t alive = std::min(tokens, piece_tokens());
-  batch_arena_.release(0);
-  builder_ = std::make_unique<BatchBuilder>(batch_arena_, tokens, BatchBuilder::default_pages(alive),
-                                            model_->spec().config.vocab, alive, chunks());
+  arena.release(0);
+  return std::make_unique<BatchBuilder>(arena, tokens, BatchBuilder::default_pages(alive), model_->spec().config.vocab, alive,
+                                        chunks());
 }
 
 int64_t Trainer::piece_tokens() const {
@@ -124,7 +124,7 @@ void Trainer::allocate() {
   batch_arena_.allocate();
   step_arena_.allocate();
   optimizer_arena_.allocate();
-  place_batch();
+  if (builder_) builder_ = batch_in(batch_arena_);
   allocate_slots();
   optimizer_ = std::make_unique<Optimizer>(model_->parameters(), model_->spec().table(), optimizer_arena_,
                                            config_.numerics.digest);
@@ -254,14 +254,9 @@ void Trainer::finish_routing(const Ctx& ctx, std::span<UnitLoss> losses) const {
   }
 }
 
-void Trainer::add_unit(const BatchSource& source, int64_t step, int64_t unit, BatchBuilder& builder, StepResult& result) const {
-  Batch b;
+void Trainer::read(const BatchSource& source, int64_t step, int64_t unit, Batch& b, StepResult& result) const {
   source.read(step, unit, b);
   count(b, unit, result);
-  for (int64_t r = 0; r < b.rows; ++r)
-    builder.add_row(std::span(b.tokens).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
-                    std::span(b.targets).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
-                    b.doc_starts[static_cast<size_t>(r)]);
 }
 
 void Trainer::count(const Batch& b, int64_t unit, StepResult& result) const {
@@ -274,6 +269,13 @@ void Trainer::count(const Batch& b, int64_t unit, StepResult& result) const {
   d += digest_of(b.targets.data(), b.targets.size() * 4);
   d += {static_cast<uint64_t>(unit), 0};
   result.batch += digest_of(&d, sizeof d);
+}
+
+void Trainer::add_rows(const Batch& b, BatchBuilder& builder) {
+  for (int64_t r = 0; r < b.rows; ++r)
+    builder.add_row(std::span(b.tokens).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
+                    std::span(b.targets).subspan(static_cast<size_t>(r * b.seq), static_cast<size_t>(b.seq)),
+                    b.doc_starts[static_cast<size_t>(r)]);
 }
 
 void Trainer::all(CommLabel label, const std::function<void()>& work) const {
@@ -290,13 +292,17 @@ void Trainer::compute(const BatchSource& source, int64_t step, RowRange units, S
   for (int64_t done = 0; done < most_units(); done += per_pass) {
     const int64_t first = units.begin + done, count = std::min(per_pass, units.count - done);
     all(label, [&] {
+      Batch b;
       builder_->clear();
-      for (int64_t u = first; u < first + count; ++u) add_unit(source, step, u, *builder_, result);
+      for (int64_t u = first; u < first + count; ++u) {
+        read(source, step, u, b, result);
+        add_rows(b, *builder_);
+      }
     });
     if (count > 0)
       pass(count, losses, exec_);
     else if (BundleStore* store = model_->parameters().store())
-      store->idle_pass(exec_);
+      store->idle(0, exec_);
   }
 }
 

@@ -79,7 +79,9 @@ class Trainer {
  private:
   // Units [first, end) of a step, here; losses of each are appended.
   void compute(const BatchSource& source, int64_t step, RowRange units, StepResult& result, std::vector<UnitLoss>& losses);
-  void add_unit(const BatchSource& source, int64_t step, int64_t unit, BatchBuilder& builder, StepResult& result) const;
+  // A unit, counted; and its rows to a pass's.
+  void read(const BatchSource& source, int64_t step, int64_t unit, Batch& batch, StepResult& result) const;
+  static void add_rows(const Batch& batch, BatchBuilder& builder);
   void count(const Batch& batch, int64_t unit, StepResult& result) const;
   // What is not finite here, and of all ranks the first that found something.
   std::string fault_here(const RowRange& units, const std::vector<UnitLoss>& losses) const;
@@ -96,7 +98,8 @@ class Trainer {
   int64_t units_per_pass() const { return std::min(config_.parallel.units_per_pass, most_units()); }
   GradKind grad_kind() const;
   TrainingMemory memory() const;
-  void place_batch();
+  // Of a pass, in a batch arena: planned first, then placed.
+  std::unique_ptr<BatchBuilder> batch_in(Arena& arena) const;
   // Forward and backward of the units in the builder; appends the sum of losses of each part here. Of a step's
   // only unit some sequences are alive at a time, and it passes in pieces of so many.
   void pass(int64_t units, std::vector<UnitLoss>& losses, const kn::Exec& exec);
@@ -139,6 +142,7 @@ class Trainer {
   };
   struct Passing;  // a step under way
   int passes(int64_t units) const { return static_cast<int>((units + units_per_pass() - 1) / units_per_pass()); }
+  int64_t scheduled_units(int64_t own) const;
   PipeSchedule schedule(int passes) const;
   void plan_pipeline(const kn::Exec& dry);
   void place_returning();
@@ -157,7 +161,7 @@ class Trainer {
   int64_t part_units_;  // units that one part of an expert's gradients takes: a rank computes whole parts
   std::unique_ptr<Model> model_;
   Arena batch_arena_, step_arena_, optimizer_arena_;
-  std::unique_ptr<BatchBuilder> builder_;
+  std::unique_ptr<BatchBuilder> builder_;  // in a pipeline slots have theirs
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<std::unique_ptr<Slot>> slots_;
   std::vector<Returning> returning_;  // in turns

@@ -32,10 +32,8 @@ StepResult Trainer::look(const BatchSource& source, int64_t step) {
   const RowRange units = own_units();
   all(CommLabel("units", step), [&] {
     Batch b;
-    for (int64_t u = units.begin; u < units.begin + units.count; ++u) {
-      source.read(step, u, b);
-      count(b, u, r);
-    }
+    for (int64_t u = units.begin; u < units.begin + units.count; ++u)
+      read(source, step, u, b, r);
   });
   std::vector<UnitLoss> none;
   join(units, r, none);
@@ -50,11 +48,11 @@ std::vector<Evidence> Trainer::evidence() const {
     found.push_back({fmt::format("the loss of unit {}", own_units().begin + static_cast<int64_t>(i) / chunks().own()), d});
   }
   const std::vector<int32_t> raised = fetched<int32_t>(exec_, model_->parameters().overflows());
-  const bool sums = sharding_.gradients() || reduced_;
   size_t flag = 0;
   for (const WeightState& w : model_->parameters().all()) {
     const std::string& name = w.spec.params[0].name;
     found.push_back({"the overflow flag of " + name, digest_of(&raised[flag++], 4)});
+    const bool sums = w.in_bundle || reduced_;
     const View& v = sums ? w.sum : w.grad;
     std::vector<std::byte> host;
     if (exec_.device.kind != kn::DeviceKind::cpu) host = fetched<std::byte>(exec_, v);

@@ -54,9 +54,20 @@ int64_t Trainer::slot_bytes(bool batch) const {
   return batch ? bytes : bytes + returning_arena_.peak();
 }
 
+// Where weights or gradients come and go, ranks that hold the same layers run as many passes as the one with the most
+// units: others go idly through their last.
+int64_t Trainer::scheduled_units(int64_t own) const { return model_->parameters().store() ? most_units() : own; }
+
+namespace {
+// What a stage does in a pass, by number (core/nn/bundle_store.h).
+int part_of(PipeOp op, int stage) {
+  return 3 * stage + (op == PipeOp::forward ? 0 : op == PipeOp::backward_weight ? 2 : 1);
+}
+}  // namespace
+
 // As many slots as the schedule keeps passes alive at this rank, each with room for any of its stages.
 void Trainer::plan_pipeline(const kn::Exec& dry) {
-  const int count = passes(own_units().count), rank = sharding_.at(Axis::pp);  // fewer may keep more alive
+  const int count = passes(scheduled_units(own_units().count)), rank = sharding_.at(Axis::pp);  // fewer may keep more alive
   const Stages& stages = model_->decoder().stages();
   const PipeSchedule order = schedule(count);
   const PipeTimes times = simulate(order);
@@ -66,13 +77,17 @@ void Trainer::plan_pipeline(const kn::Exec& dry) {
   for (int i = 0; i < times.alive_of_rank[static_cast<size_t>(rank)]; ++i) {
     slots_.push_back(std::make_unique<Slot>(exec_.device, i));
     Slot& slot = *slots_.back();
-    const int64_t tokens = unit_tokens() * units_per_pass();
-    slot.builder = std::make_unique<BatchBuilder>(slot.batch_arena, tokens, BatchBuilder::default_pages(tokens),
-                                                  model_->spec().config.vocab, 0, chunks());
-    slot.builder->plan(tokens);
+    slot.builder = batch_in(slot.batch_arena);
+    slot.builder->plan(unit_tokens() * units_per_pass());
     for (int s = rank; s < stages.count(); s += stages.ranks) {
+      const auto part = [&](PipeOp op) {
+        if (BundleStore* store = model_->parameters().store()) store->plan_part(part_of(op, s));
+      };
+      part(PipeOp::forward);
       forward_stage(slot, s, units_per_pass(), nullptr, dry);
+      part(PipeOp::backward);
       backward_stage(slot, s, !in_two, nullptr, dry);
+      part(PipeOp::backward_weight);
       backward_weights(slot, dry);
     }
   }
@@ -93,10 +108,7 @@ void Trainer::allocate_slots() {
   for (const auto& slot : slots_) {
     slot->batch_arena.allocate();
     slot->arena.allocate();
-    slot->batch_arena.release(0);
-    const int64_t tokens = unit_tokens() * units_per_pass();
-    slot->builder = std::make_unique<BatchBuilder>(slot->batch_arena, tokens, BatchBuilder::default_pages(tokens),
-                                                   model_->spec().config.vocab, 0, chunks());
+    slot->builder = batch_in(slot->batch_arena);
   }
 }
 
@@ -164,15 +176,16 @@ void Trainer::backward_weights(Slot& slot, const kn::Exec& exec) {
 void Trainer::compute_in_pipeline(const BatchSource& source, int64_t step, RowRange units, StepResult& result,
                                   std::vector<UnitLoss>& losses) {
   // What is wrong with the data all ranks say together: in the schedule one would leave the others waiting.
+  std::vector<Batch> batches(static_cast<size_t>(units.count));
   all(CommLabel("units", step), [&] {
-    StepResult seen;
-    for (int64_t u = units.begin; u < units.begin + units.count; ++u) {
+    for (size_t u = 0; u < batches.size(); ++u) {
+      read(source, step, units.begin + static_cast<int64_t>(u), batches[u], result);
       slots_.front()->builder->clear();
-      add_unit(source, step, u, *slots_.front()->builder, seen);
+      add_rows(batches[u], *slots_.front()->builder);
     }
   });
   losses.resize(static_cast<size_t>(units.count * chunks().own()));
-  const int stages = model_->decoder().stages().count(), count = passes(units.count);
+  const int stages = model_->decoder().stages().count(), count = passes(scheduled_units(units.count));
   const Passing passing{sharding_.along(Axis::pp), stages, step, units, losses};
   const auto slot_of = [&](int pass, int stage) -> Slot& {
     for (const auto& s : slots_)
@@ -181,15 +194,15 @@ void Trainer::compute_in_pipeline(const BatchSource& source, int64_t step, RowRa
   };
   const PipeSchedule order = schedule(count);
   for (const PipeAction& a : order.of_rank[static_cast<size_t>(passing.ranks.rank)]) {
-    if (a.op == PipeOp::forward) {
+    if (a.unit * units_per_pass() >= units.count) {
+      model_->parameters().store()->idle(part_of(a.op, a.stage), exec_);
+    } else if (a.op == PipeOp::forward) {
       Slot& slot = slot_of(-1, 0);
       wait_for(slot.sent);
       slot.pass = a.unit, slot.stage = a.stage;
       const int64_t first = a.unit * units_per_pass(), n = std::min(units_per_pass(), units.count - first);
       slot.builder->clear();
-      StepResult seen;  // a rank of several stages reads a unit for each
-      StepResult& counted = a.stage + passing.ranks.size >= stages ? result : seen;
-      for (int64_t u = units.begin + first; u < units.begin + first + n; ++u) add_unit(source, step, u, *slot.builder, counted);
+      for (int64_t u = first; u < first + n; ++u) add_rows(batches[static_cast<size_t>(u)], *slot.builder);
       forward_stage(slot, a.stage, n, &passing, exec_);
     } else {
       Slot& slot = slot_of(a.unit, a.stage);

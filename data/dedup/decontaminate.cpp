@@ -40,12 +40,17 @@ struct EvaluationIndex::State {
   std::vector<uint32_t> lengths;                     // of grams, ascending
   // Open addressing over grams: their number + 1, 0 for none. A power of two, at most half full.
   std::vector<uint32_t> slots;
+  // A bit for the top bits of each gram, 16 bits a gram and more: most questions end in this small table.
+  std::vector<uint64_t> seen;
+  int shift = 0;
 
   void add_file(const fs::path& path, uint32_t file, std::vector<Place>& places);
   void add_passage(const std::string& passage, uint32_t record, std::vector<Place>& places);
   void build(std::vector<Place>& places);
   void fill_slots();
   uint32_t find(uint64_t gram) const {  // number + 1
+    const uint64_t bit = gram >> shift;
+    if ((seen[bit / 64] >> (bit % 64) & 1) == 0) return 0;
     const size_t mask = slots.size() - 1;
     for (size_t at = gram & mask;; at = (at + 1) & mask)
       if (slots[at] == 0 || grams[slots[at] - 1] == gram) return slots[at];
@@ -54,17 +59,12 @@ struct EvaluationIndex::State {
 
 void EvaluationIndex::State::add_passage(const std::string& passage, uint32_t record,
                                          std::vector<Place>& places) {
-  const std::string simple = simplify_text(passage);
-  uint32_t words = simple.empty() ? 0 : 1;
-  for (const char c : simple) words += c == ' ';
-  if (words < std::min(options.min_words, options.n)) return;
-  RollingGram gram(std::min(words, options.n));
-  if (std::find(lengths.begin(), lengths.end(), std::min(words, options.n)) == lengths.end())
-    lengths.push_back(std::min(words, options.n));
-  for_each_word(simple, [&](std::string_view word) {
-    gram.push(word_hash(word));
-    if (gram.full()) places.push_back({gram.value(), names[record].first, record});
-  });
+  std::vector<uint64_t> hashes;
+  hash_words(simplify_text(passage), hashes);
+  if (hashes.size() < std::min(options.min_words, options.n)) return;
+  const auto n = static_cast<uint32_t>(std::min<size_t>(hashes.size(), options.n));
+  if (std::find(lengths.begin(), lengths.end(), n) == lengths.end()) lengths.push_back(n);
+  for_each_gram(hashes, n, [&](uint64_t gram) { places.push_back({gram, names[record].first, record}); });
 }
 
 void EvaluationIndex::State::add_file(const fs::path& path, uint32_t file, std::vector<Place>& places) {
@@ -108,7 +108,11 @@ void EvaluationIndex::State::build(std::vector<Place>& places) {
 void EvaluationIndex::State::fill_slots() {
   slots.assign(std::bit_ceil(grams.size() * 2 + 2), 0);
   const size_t mask = slots.size() - 1;
+  const uint64_t bits = std::bit_ceil(std::max<uint64_t>(grams.size() * 16, 64));
+  seen.assign(bits / 64, 0);
+  shift = 64 - std::countr_zero(bits);
   for (size_t i = 0; i < grams.size(); ++i) {
+    seen[(grams[i] >> shift) / 64] |= uint64_t{1} << ((grams[i] >> shift) % 64);
     size_t at = grams[i] & mask;
     while (slots[at] != 0) at = (at + 1) & mask;
     slots[at] = static_cast<uint32_t>(i) + 1;
@@ -138,25 +142,21 @@ uint64_t EvaluationIndex::unsearchable() const {
 }
 uint64_t EvaluationIndex::memory_bytes() const {
   const State& s = *state_;
-  return 8 * (s.grams.size() + s.names.size()) +
+  return 8 * (s.grams.size() + s.names.size() + s.seen.size()) +
          4 * (s.first.size() + s.owners.size() + s.gram_count.size() + s.slots.size());
 }
 
 Contamination EvaluationIndex::find(const DedupText& document) const {
   const State& s = *state_;
   std::vector<uint32_t> hits;  // gram numbers
-  const std::string simple = simplify_text(document.text);
-  std::vector<RollingGram> rolling;
-  for (const uint32_t n : s.lengths) rolling.emplace_back(n);
-  for_each_word(simple, [&](std::string_view word) {
-    const uint64_t hash = word_hash(word);
-    for (RollingGram& gram : rolling) {
-      gram.push(hash);
-      const uint32_t found = gram.full() ? s.find(gram.value()) : 0;
+  std::vector<uint64_t> hashes;
+  hash_words(simplify_text(document.text), hashes);
+  for (const uint32_t n : s.lengths)
+    for_each_gram(hashes, n, [&](uint64_t gram) {
+      const uint32_t found = s.find(gram);
       // A text that repeats itself would fill memory with one gram.
       if (found != 0 && (hits.empty() || hits.back() != found - 1)) hits.push_back(found - 1);
-    }
-  });
+    });
   std::sort(hits.begin(), hits.end());
   hits.erase(std::unique(hits.begin(), hits.end()), hits.end());
   std::unordered_map<uint32_t, uint32_t> of_record;

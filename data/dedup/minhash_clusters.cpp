@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <deque>
 
+#include "core/base/signal.h"
 #include "data/dedup/connected.h"
 #include "data/dedup/minhash_file.h"
 #include "data/dedup/shingles.h"
@@ -82,6 +83,7 @@ class Clustering {
     MinhashDocument document;
     for (size_t f = 0; f < files_.size(); ++f) {
       for (uint64_t offset = 0; files_[f].next(document, offset);) {
+        stop_if_interrupted("minhash");
         const MinhashEntry& e = document.entry;
         const uint64_t text = digest_of(document.shingles.data(), 4 * document.shingles.size()).low;
         for (const uint64_t key : document.keys)
@@ -124,6 +126,7 @@ class Clustering {
   }
 
   void join_alike(std::vector<PairRow>& batch) {
+    stop_if_interrupted("minhash");
     std::vector<double> similarity(batch.size());
     for_each_slice(exec_, batch.size(), 64, [&](size_t first, size_t last) {
       MinhashDocument a, b;

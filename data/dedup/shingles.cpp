@@ -12,24 +12,22 @@ Shingler::Shingler(const MinhashOptions& options) : options_(options) {}
 
 const std::vector<uint32_t>& Shingler::shingles(std::string_view text) {
   simplify_text(text, {options_.digits_to_zero}, simple_);
+  options_.unit == ShingleUnit::words ? hash_words(simple_, hashes_) : hash_code_points();
   shingles_.clear();
-  RollingGram gram(options_.n);
-  const auto push = [&](uint64_t hash) {
-    gram.push(hash);
-    if (gram.full()) shingles_.push_back(static_cast<uint32_t>(gram.value() >> 32));
-  };
-  if (options_.unit == ShingleUnit::words) {
-    for_each_word(simple_, [&](std::string_view word) { push(word_hash(word)); });
-  } else {
-    for (size_t at = 0; at < simple_.size();) {  // simplified text is UTF-8
-      size_t end = at + 1;
-      while (end < simple_.size() && (static_cast<uint8_t>(simple_[end]) & 0xC0) == 0x80) ++end;
-      push(word_hash(std::string_view(simple_).substr(at, end - at)));
-      at = end;
-    }
-  }
-  if (shingles_.empty() && gram.seen() > 0) shingles_.push_back(static_cast<uint32_t>(gram.value() >> 32));
+  shingles_.reserve(hashes_.size());
+  for_each_gram(hashes_, std::min<size_t>(options_.n, hashes_.size()),
+                [&](uint64_t gram) { shingles_.push_back(static_cast<uint32_t>(gram >> 32)); });
   return shingles_;
+}
+
+void Shingler::hash_code_points() {
+  hashes_.clear();
+  for (size_t at = 0; at < simple_.size();) {  // simplified text is UTF-8
+    size_t end = at + 1;
+    while (end < simple_.size() && (static_cast<uint8_t>(simple_[end]) & 0xC0) == 0x80) ++end;
+    hashes_.push_back(word_hash(std::string_view(simple_).substr(at, end - at)));
+    at = end;
+  }
 }
 
 void make_set(std::vector<uint32_t>& shingles) {

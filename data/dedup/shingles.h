@@ -21,8 +21,10 @@ class Shingler {
   const std::vector<uint32_t>& shingles(std::string_view text);
 
  private:
+  void hash_code_points();
   MinhashOptions options_;
   std::string simple_;
+  std::vector<uint64_t> hashes_;
   std::vector<uint32_t> shingles_;
 };
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -42,45 +43,30 @@ inline uint64_t word_hash(std::string_view word) {
   return fold_product(fold_product(a ^ k0 ^ h, b ^ k1), k2 ^ h);
 }
 
-// The value of n hashes in a row, sliding by one.
-class RollingGram {
- public:
-  explicit RollingGram(uint32_t n) : n_(n), window_(n) {
-    for (uint32_t i = 0; i < n; ++i) leaving_ *= kBase;
-  }
-  void clear() { seen_ = 0, at_ = 0, value_ = 0; }
-  void push(uint64_t hash) {
-    uint64_t& place = window_[at_];
-    value_ = value_ * kBase + hash - (seen_ >= n_ ? place * leaving_ : 0);
-    place = hash;
-    at_ = at_ + 1 == n_ ? 0 : at_ + 1;
-    ++seen_;
-  }
-  bool full() const { return seen_ >= n_; }
-  uint64_t seen() const { return seen_; }
-  // Of the last n hashes, or of all while there are fewer; their number is part of it.
-  uint64_t value() const {
-    const uint64_t held = seen_ < n_ ? seen_ : n_;
-    uint64_t x = value_ + held * 0x9E3779B97F4A7C15u;  // a bijection of value_ from here
-    x = (x ^ (x >> 32)) * 0xD6E8FEB86659FD93u;
-    x = (x ^ (x >> 32)) * 0xD6E8FEB86659FD93u;
-    return x ^ (x >> 32);
-  }
-
- private:
-  static constexpr uint64_t kBase = 0xBF58476D1CE4E5BDu;  // 5 mod 8: of the largest order mod 2^64
-  uint32_t n_, at_ = 0;
-  uint64_t seen_ = 0, value_ = 0, leaving_ = 1;
-  std::vector<uint64_t> window_;
-};
-
-// body(word) for each word of a simplified text (words separated by one space).
+// body(value) for every n hashes in a row, in order; none when there are fewer. n is part of the value.
 template <class Body>
-void for_each_word(std::string_view simple, Body&& body) {
+void for_each_gram(std::span<const uint64_t> hashes, size_t n, Body&& body) {
+  constexpr uint64_t kBase = 0xBF58476D1CE4E5BDu;  // 5 mod 8: of the largest order mod 2^64
+  if (n == 0 || hashes.size() < n) return;
+  uint64_t value = 0, leaving = 1;
+  for (size_t i = 0; i < n; ++i) leaving *= kBase;
+  for (size_t i = 0; i < hashes.size(); ++i) {
+    value = value * kBase + hashes[i] - (i >= n ? hashes[i - n] * leaving : 0);
+    if (i + 1 < n) continue;
+    uint64_t x = value + n * 0x9E3779B97F4A7C15u;  // a bijection of value from here
+    x = (x ^ (x >> 32)) * 0xD6E8FEB86659FD93u;
+    x = (x ^ (x >> 32)) * 0xD6E8FEB86659FD93u;
+    body(x ^ (x >> 32));
+  }
+}
+
+// The hashes of the words of a simplified text (words separated by one space).
+inline void hash_words(std::string_view simple, std::vector<uint64_t>& hashes) {
+  hashes.clear();
   for (size_t begin = 0; begin < simple.size();) {
     size_t end = begin;
     while (end < simple.size() && simple[end] != ' ') ++end;
-    body(simple.substr(begin, end - begin));
+    hashes.push_back(word_hash(simple.substr(begin, end - begin)));
     begin = end + 1;
   }
 }

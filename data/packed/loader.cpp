@@ -2,6 +2,10 @@
 #include "data/packed/loader.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "core/base/digest.h"
 
 namespace llmctl {
 
@@ -69,7 +73,7 @@ void TokenStream::row(int64_t at, int64_t count, int64_t seq, Batch& out) const 
 namespace {
 
 // Streams of randomness under one seed.
-enum : uint64_t { kDocuments = 1, kRows = 2, kTurn = 3 };
+enum : uint64_t { kDocuments = 1, kRows = 2, kTurn = 3, kMixture = 4 };
 
 uint64_t key_of(uint64_t seed, uint64_t stream, int64_t epoch) {
   return keyed_bits(keyed_bits(seed, stream), static_cast<uint64_t>(epoch));
@@ -82,37 +86,111 @@ std::shared_ptr<const PackedCorpus> shared(PackedCorpus corpus) {
 
 }  // namespace
 
+PackedRows::PackedRows(PackedCorpus corpus, int64_t seq, uint64_t seed)
+    : corpus_(shared(std::move(corpus))),
+      seq_(seq),
+      rows_((corpus_->tokens + seq - 1) / seq),
+      seed_(seed),
+      recent_(std::make_unique<Recent>()) {}
+
+std::shared_ptr<const PackedRows::Epoch> PackedRows::epoch(int64_t number) const {
+  const std::lock_guard lock(recent_->mutex);
+  auto& slot = recent_->epochs[number % 2];
+  if (!slot || slot->number != number) {
+    const uint64_t turn = key_of(seed_, kTurn, number) % static_cast<uint64_t>(corpus_->tokens);
+    slot = std::make_shared<const Epoch>(Epoch{
+        number, TokenStream(corpus_, key_of(seed_, kDocuments, number)),
+        Permutation(static_cast<uint64_t>(rows_), key_of(seed_, kRows, number)), static_cast<int64_t>(turn)});
+  }
+  return slot;
+}
+
+void PackedRows::append(int64_t g, Batch& out) const {
+  const auto now = epoch(g / rows_);
+  const auto row = static_cast<int64_t>(now->rows(static_cast<uint64_t>(g % rows_)));
+  const int64_t count = std::min(seq_, corpus_->tokens - row * seq_);
+  now->stream.row((now->turn + row * seq_) % corpus_->tokens, count, seq_, out);
+}
+
+Mixture::Mixture(const std::vector<double>& weights, uint64_t seed) : seed_(seed) {
+  check(!weights.empty() && static_cast<int64_t>(weights.size()) <= kBlock, Code::usage, "[loader] ",
+        weights.size(), " parts of a mixture, 1 to ", kBlock, " are read");
+  double sum = 0;
+  for (const double w : weights) {
+    check(std::isfinite(w) && w > 0, Code::usage, "[loader] a weight of ", w,
+          " in a mixture: give numbers above 0");
+    sum += w;
+  }
+  std::vector<std::pair<double, size_t>> left;  // what rounding down took, most first
+  int64_t dealt = 0;
+  for (size_t k = 0; k < weights.size(); ++k) {
+    const double share = weights[k] / sum * kBlock;
+    counts_.push_back(std::max<int64_t>(1, static_cast<int64_t>(share)));
+    dealt += counts_.back();
+    left.emplace_back(static_cast<double>(counts_.back()) - share, k);
+  }
+  std::sort(left.begin(), left.end());
+  for (size_t i = 0; dealt < kBlock; ++dealt) ++counts_[left[i++ % left.size()].second];
+  // Parts that got their one row for less than a row's share: the largest give it.
+  for (; dealt > kBlock; --dealt) --*std::max_element(counts_.begin(), counts_.end());
+  int64_t start = 0;
+  for (const int64_t count : counts_) starts_.push_back(std::exchange(start, start + count));
+}
+
+Mixture::Place Mixture::at(int64_t row) const {
+  const int64_t block = row / kBlock;
+  const Permutation order(kBlock, key_of(seed_, kMixture, block));
+  const auto slot = static_cast<int64_t>(order(static_cast<uint64_t>(row % kBlock)));
+  const auto part =
+      static_cast<size_t>(std::upper_bound(starts_.begin(), starts_.end(), slot) - starts_.begin()) - 1;
+  return {part, block * counts_[part] + slot - starts_[part]};
+}
+
+namespace {
+
+std::vector<PackedPart> one_part(PackedCorpus corpus) {
+  std::vector<PackedPart> parts;
+  parts.push_back({std::move(corpus), 1});
+  return parts;
+}
+
+}  // namespace
+
 PackedSource::PackedSource(PackedCorpus corpus, const LoaderOptions& options)
-    : corpus_(shared(std::move(corpus))), options_(options) {
+    : PackedSource(one_part(std::move(corpus)), options) {}
+
+PackedSource::PackedSource(std::vector<PackedPart> parts, const LoaderOptions& options) : options_(options) {
   check(options.seq > 0 && options.rows_per_unit > 0 && options.units_per_step > 0, Code::usage,
         "[loader] sequence length ", options.seq, ", rows ", options.rows_per_unit, ", units ",
         options.units_per_step, ": each must be at least 1");
-  rows_ = (corpus_->tokens + options.seq - 1) / options.seq;
-}
-
-std::shared_ptr<const PackedSource::Epoch> PackedSource::epoch(int64_t number) const {
-  const std::lock_guard lock(mutex_);
-  auto& slot = recent_[number % 2];
-  if (!slot || slot->number != number) {
-    const uint64_t turn = key_of(options_.seed, kTurn, number) % static_cast<uint64_t>(corpus_->tokens);
-    slot = std::make_shared<const Epoch>(
-        Epoch{number, TokenStream(corpus_, key_of(options_.seed, kDocuments, number)),
-              Permutation(static_cast<uint64_t>(rows_), key_of(options_.seed, kRows, number)),
-              static_cast<int64_t>(turn)});
+  std::vector<double> weights;
+  for (PackedPart& part : parts) {
+    const PackedCorpus& first = parts_.empty() ? part.corpus : parts_[0].corpus();
+    check(part.corpus.tokenizer_digest == first.tokenizer_digest, Code::input, "[loader] part ",
+          parts_.size() + 1, " of the mixture was packed by tokenizer ", part.corpus.tokenizer_digest,
+          ", the first by ", first.tokenizer_digest);
+    weights.push_back(part.weight);
+    parts_.emplace_back(std::move(part.corpus), options.seq, options.seed);
+    tokens_ += parts_.back().corpus().tokens;
   }
-  return slot;
+  const Mixture mixture(weights, options.seed);
+  digest_ = parts_[0].corpus().digest;
+  if (parts_.size() == 1) return;
+  mixture_ = mixture;
+  std::string text;
+  for (size_t k = 0; k < parts_.size(); ++k)
+    text += parts_[k].corpus().digest + " " + std::to_string(mixture.rows_of_block()[k]) + "\n";
+  digest_ = digest_of(text).hex();
 }
 
 void PackedSource::read(int64_t step, int64_t unit, Batch& out) const {
   check(step >= 0 && unit >= 0 && unit < options_.units_per_step, Code::bug, "[loader] step ", step, " unit ",
         unit);
   out = Batch{.rows = options_.rows_per_unit, .seq = options_.seq};
-  const int64_t seq = options_.seq, first = (step * options_.units_per_step + unit) * options_.rows_per_unit;
+  const int64_t first = (step * options_.units_per_step + unit) * options_.rows_per_unit;
   for (int64_t g = first; g < first + options_.rows_per_unit; ++g) {
-    const auto now = epoch(g / rows_);
-    const auto row = static_cast<int64_t>(now->rows(static_cast<uint64_t>(g % rows_)));
-    const int64_t count = std::min(seq, corpus_->tokens - row * seq);
-    now->stream.row((now->turn + row * seq) % corpus_->tokens, count, seq, out);
+    const Mixture::Place place = mixture_ ? mixture_->at(g) : Mixture::Place{0, g};
+    parts_[place.part].append(place.row, out);
   }
 }
 

@@ -14,6 +14,8 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <vector>
 
 #include "core/train/batch.h"
 #include "data/packed/counter_random.h"
@@ -47,13 +49,11 @@ struct LoaderOptions {
   uint64_t seed = 0;
 };
 
-class PackedSource final : public BatchSource {
+// The rows of one corpus in the order above, epoch after epoch. Threads: const from many at once.
+class PackedRows {
  public:
-  // Error{input} when there are no tokens, Error{usage} for sizes below 1.
-  PackedSource(PackedCorpus corpus, const LoaderOptions& options);
-  void read(int64_t step, int64_t unit, Batch& out) const override;
-  std::string digest() const override { return corpus_->digest; }
-  int64_t tokens() const override { return corpus_->tokens; }
+  PackedRows(PackedCorpus corpus, int64_t seq, uint64_t seed);  // Error{input} when there are no tokens
+  void append(int64_t row, Batch& out) const;                   // row 0 begins epoch 0
   int64_t rows_per_epoch() const { return rows_; }
   const PackedCorpus& corpus() const { return *corpus_; }
 
@@ -66,10 +66,57 @@ class PackedSource final : public BatchSource {
   };
   std::shared_ptr<const Epoch> epoch(int64_t number) const;
   std::shared_ptr<const PackedCorpus> corpus_;
+  int64_t seq_ = 0, rows_ = 0;
+  uint64_t seed_ = 0;
+  struct Recent {
+    std::mutex mutex;
+    std::shared_ptr<const Epoch> epochs[2];
+  };
+  std::unique_ptr<Recent> recent_;
+};
+
+// Corpora by their shares of the rows, which all have the same length. The run's rows are dealt in blocks:
+// in each block every part has its count of rows - the share rounded so that the counts add up, at least 1 -
+// and a keyed order of the block says whose turn it is. So row g is a function of (parts, seed, g) here too,
+// and a part's own rows come in the order they would have without the others.
+class Mixture {
+ public:
+  static constexpr int64_t kBlock = 4096;
+  // Weights above 0, of any scale. Error{usage}.
+  Mixture(const std::vector<double>& weights, uint64_t seed);
+  struct Place {
+    size_t part = 0;
+    int64_t row = 0;  // of that part
+  };
+  Place at(int64_t row) const;
+  const std::vector<int64_t>& rows_of_block() const { return counts_; }
+
+ private:
+  std::vector<int64_t> counts_, starts_;
+  uint64_t seed_ = 0;
+};
+
+struct PackedPart {
+  PackedCorpus corpus;
+  double weight = 1;  // share of the rows, and so of the tokens
+};
+
+class PackedSource final : public BatchSource {
+ public:
+  // Error{usage} for sizes below 1, Error{input} for parts without tokens or of different tokenizers.
+  PackedSource(std::vector<PackedPart> parts, const LoaderOptions& options);
+  PackedSource(PackedCorpus corpus, const LoaderOptions& options);
+  void read(int64_t step, int64_t unit, Batch& out) const override;
+  std::string digest() const override { return digest_; }
+  int64_t tokens() const override { return tokens_; }  // of all parts, once each
+  const std::vector<PackedRows>& parts() const { return parts_; }
+
+ private:
   LoaderOptions options_;
-  int64_t rows_ = 0;
-  mutable std::mutex mutex_;
-  mutable std::shared_ptr<const Epoch> recent_[2];
+  std::vector<PackedRows> parts_;
+  std::optional<Mixture> mixture_;  // of two parts or more
+  std::string digest_;
+  int64_t tokens_ = 0;
 };
 
 // Every token of the corpus in order, each predicted once: windows of `seq` inputs, `stride` apart;

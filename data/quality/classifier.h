@@ -10,6 +10,7 @@
 // the same bits for any number of threads and on any CPU. bits: any-cpu
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,15 +22,14 @@
 namespace llmctl {
 
 struct ClassifierOptions {
-  int buckets_log2 = 21;         // 10 to 26
-  int word_ngrams = 2;           // 1 to 5: n-grams of words up to this length
+  int buckets_log2 = 21;             // 10 to 26
+  int word_ngrams = 2;               // 1 to 5: n-grams of words up to this length
   int min_chars = 3, max_chars = 5;  // n-grams of characters in <word>; max 0 for none
   int epochs = 5;
-  int batch = 64;                // documents that see the same weights
-  double learning_rate = 0.2;    // of AdaGrad
-  double l2 = 1e-7;
+  int batch = 64;              // documents that see the same weights
+  double learning_rate = 0.2;  // of AdaGrad
   uint64_t seed = 1;
-  int max_features = 20000;      // of one document, from its start: a bound on memory and time
+  int max_features = 20000;  // of one document, from its start: a bound on memory and time; at least 100
 };
 
 struct LabelledText {

@@ -53,7 +53,7 @@ struct NgramScore {
 // A model file, mapped. Any thread.
 class NgramModel {
  public:
-  explicit NgramModel(const fs::path& model);  // Error{input} when it is damaged or of another kind
+  explicit NgramModel(const fs::path& model);     // Error{input} when it is damaged or of another kind
   NgramScore score(std::string_view text) const;  // of all its lines
   int order() const;
   NgramUnit unit() const;

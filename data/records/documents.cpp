@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "data/records/documents.h"
 
+#include <algorithm>
+
 #include "core/base/json.h"
 
 namespace llmctl {
@@ -39,19 +41,63 @@ Document document_of(const std::string& line, const DocumentOptions& options, co
   return document;
 }
 
-void split_text(std::string text, const std::string& separator, const std::function<void(Document&&)>& sink) {
-  const auto give = [&](std::string part) {
-    if (part.empty()) return;
-    Document document;
-    document.text = std::move(part);
-    sink(std::move(document));
-  };
-  if (separator.empty()) return give(std::move(text));
-  size_t at = 0;
-  for (size_t hit; (hit = text.find(separator, at)) != std::string::npos; at = hit + separator.size())
-    give(text.substr(at, hit - at));
-  give(text.substr(at));
-}
+// Text of unknown length, cut at a separator: part by part, where word_start() allows when one grows above
+// `part_bytes` (0: never).
+class TextCutter {
+ public:
+  TextCutter(ByteReader& reader, const std::string& separator, size_t part_bytes)
+      : reader_(reader), separator_(separator), part_bytes_(part_bytes) {}
+  void run(const std::function<void(std::string&&)>& sink) {
+    while (read()) give_what_is_whole(sink);
+    give_what_is_whole(sink);
+    if (at_ < text_.size()) sink(text_.substr(at_));
+  }
+
+ private:
+  static constexpr size_t kBlock = size_t{1} << 20;
+  static constexpr uint64_t kMost = uint64_t{1} << 34;
+
+  bool read() {
+    text_.erase(0, at_);
+    searched_ -= std::min(searched_, at_);
+    tried_ -= std::min(tried_, at_);
+    at_ = 0;
+    const size_t had = text_.size();
+    check(had < kMost, Code::input, "[documents] a text of more than ", kMost, " bytes");
+    text_.resize(had + kBlock);
+    text_.resize(had + reader_.read(text_.data() + had, kBlock));
+    return text_.size() > had;
+  }
+  void give_what_is_whole(const std::function<void(std::string&&)>& sink) {
+    const auto give = [&](size_t end, size_t next) {
+      if (end > at_) sink(text_.substr(at_, end - at_));
+      at_ = next;
+      searched_ = std::max(searched_, next);
+    };
+    if (!separator_.empty()) {
+      for (size_t hit; (hit = text_.find(separator_, searched_)) != std::string::npos;)
+        give(hit, hit + separator_.size());
+      if (text_.size() >= separator_.size())
+        searched_ = std::max(searched_, text_.size() - separator_.size() + 1);
+    }
+    // A separator that has only begun must not be cut.
+    const std::string_view known =
+        std::string_view(text_).substr(0, separator_.empty() ? text_.size() : searched_);
+    while (part_bytes_ > 0 && known.size() > at_ + part_bytes_) {
+      const size_t cut = word_start(known, std::max(at_ + part_bytes_, tried_));
+      tried_ = known.size() - 1;  // a long stretch without a place to cut is looked at once
+      if (cut == known.size()) return;
+      give(cut, cut);
+      tried_ = 0;
+    }
+  }
+
+  ByteReader& reader_;
+  const std::string& separator_;
+  const size_t part_bytes_;
+  std::string text_;
+  size_t at_ = 0, searched_ = 0, tried_ = 0;
+};
 
 }  // namespace
 
@@ -64,12 +110,48 @@ uint64_t Document::bytes() const {
 void read_documents(const fs::path& file, const DocumentOptions& options,
                     const std::function<void(Document&&)>& sink) {
   ByteReader reader(file);
-  if (!is_json_lines(file)) return split_text(reader.rest(), options.split_on, sink);
+  if (!is_json_lines(file)) {
+    TextCutter(reader, options.split_on, 0).run([&](std::string&& text) {
+      Document document;
+      document.text = std::move(text);
+      sink(std::move(document));
+    });
+    return;
+  }
   std::string line;
   for (uint64_t number = 1; reader.line(line); ++number) {
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     sink(document_of(line, options, file.string() + ":" + std::to_string(number)));
   }
+}
+
+size_t word_start(std::string_view text, size_t at) {
+  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  for (at = std::max<size_t>(at, 1); at + 1 < text.size(); ++at)
+    if (text[at] == ' ' && is_letter(text[at - 1]) && is_letter(text[at + 1])) return at;
+  return text.size();
+}
+
+void read_text_parts(const fs::path& file, const DocumentOptions& options, size_t part_bytes,
+                     const std::function<void(std::string&&)>& sink) {
+  if (!is_json_lines(file)) {
+    ByteReader reader(file);
+    TextCutter(reader, options.split_on, part_bytes).run(sink);
+    return;
+  }
+  read_documents(file, options, [&](Document&& document) {
+    std::string text = std::move(document.text);
+    for (const ChatMessage& m : document.messages) text += m.role + "\n" + m.content + "\n";
+    size_t at = 0;
+    while (text.size() > at + part_bytes) {
+      const size_t cut = word_start(text, at + part_bytes);
+      if (cut == text.size()) break;
+      sink(text.substr(at, cut - at));
+      at = cut;
+    }
+    if (at > 0) text.erase(0, at);
+    if (!text.empty()) sink(std::move(text));
+  });
 }
 
 }  // namespace llmctl

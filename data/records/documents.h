@@ -28,4 +28,16 @@ struct DocumentOptions {
 void read_documents(const fs::path& file, const DocumentOptions& options,
                     const std::function<void(Document&&)>& sink);
 
+// The same documents where only their text matters, in parts of about `part_bytes`, so that memory stays
+// bounded and threads have work whatever the documents' sizes: cut only where word_start() allows. A part
+// begins a document or goes on with the one before. Turns of a chat come as "role\ncontent\n".
+void read_text_parts(const fs::path& file, const DocumentOptions& options, size_t part_bytes,
+                     const std::function<void(std::string&&)>& sink);
+
+// The first place at or after `at` before a single space that stands between two ASCII letters, or
+// text.size(). There every pattern that tokenizers cut by ends a piece and begins one: letters end before a
+// space, and a space that a letter follows begins that letter's piece. So the pieces of two parts are those
+// of the whole.
+size_t word_start(std::string_view text, size_t at);
+
 }  // namespace llmctl

@@ -85,14 +85,13 @@ const Entry& entry_in_plane_zero(char32_t c) {
   return table[c];
 }
 
+// One byte in, one out: ASCII but for digits. 0: look closer.
 struct AsciiTable {
-  std::array<Kind, 128> kind{};
-  std::array<char, 128> text{};
+  std::array<char, 256> text{};
   AsciiTable() {
     for (char32_t c = 0; c < 128; ++c) {
       const Entry e = entry_of(c);
-      kind[c] = e.kind;
-      text[c] = e.text[0];
+      if (e.kind != Kind::digit) text[c] = e.kind == Kind::space ? ' ' : e.text[0];
     }
   }
 };
@@ -106,33 +105,43 @@ class Simplifier {
     out_.clear();
     out_.reserve(text_.size() + 16);
     while (at_ < text_.size()) {
-      const uint8_t c = static_cast<uint8_t>(text_[at_]);
-      if (c < 0x80)
-        ascii(c);
-      else
+      ascii();
+      if (at_ == text_.size()) break;
+      const auto c = static_cast<uint8_t>(text_[at_]);
+      if (c >= '0' && c <= '9')
+        digit(static_cast<char>(c));
+      else if (c >= 0x80)
         other();
     }
     if (!out_.empty() && out_.back() == ' ') out_.pop_back();
   }
 
  private:
+  void digit(char c) {
+    if (options_.digits_to_zero) return number();
+    out_.push_back(c);
+    ++at_;
+  }
+
   void space() {
     if (!out_.empty() && out_.back() != ' ') out_.push_back(' ');
   }
 
-  void ascii(uint8_t c) {
+  // Bytes of the table up to one that is not, 256 at most. No branch but that one: a space behind a space
+  // is written and the place kept.
+  void ascii() {
     static const AsciiTable table;
-    switch (table.kind[c]) {
-      case Kind::space:
-        space();
-        break;
-      case Kind::digit:
-        if (options_.digits_to_zero) return number();
-        [[fallthrough]];
-      default:
-        out_.push_back(table.text[c]);
+    std::array<char, 257> run;
+    run[0] = out_.empty() ? ' ' : out_.back();
+    char* to = run.data() + 1;
+    const size_t end = std::min(text_.size(), at_ + 256);
+    for (; at_ < end; ++at_) {
+      const char c = table.text[static_cast<uint8_t>(text_[at_])];
+      if (c == 0) break;
+      *to = c;
+      to += !(c == ' ' && to[-1] == ' ');
     }
-    ++at_;
+    out_.append(run.data() + 1, to);
   }
 
   CodePoint peek(size_t at) const {

@@ -6,7 +6,8 @@
 //   punctuation (datatrove's table, with the control characters) and white space become one space
 //   canonical decomposition, and marks that take no room (Mn) are dropped
 // Where it differs from datatrove: marks are dropped one code point at a time, without reordering first,
-// which only spacing marks could notice; bytes that are no UTF-8 become U+FFFD.
+// which only spacing marks could notice; bytes that are no UTF-8 become U+FFFD. Code points
+// of Unicode 14 and before are treated as datatrove treats them, one by one (compared for all below U+20000).
 // Words are what stands between spaces. In scripts written without spaces (Han, kana, Thai, Lao, Khmer,
 // Myanmar) each code point is a word, where datatrove asks a tokenizer of the language.
 #pragma once

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "data/text/unicode.h"
 #include "data/text/utf8.h"
 
 namespace llmctl {
@@ -41,16 +42,30 @@ AddedTokenFinder::Hit AddedTokenFinder::longest_at(std::string_view text, size_t
 
 namespace {
 
+// The code point that ends at `at`, not valid when there is none; low < at.
+CodePoint code_point_before(std::string_view text, size_t low, size_t at) {
+  size_t start = at - 1;
+  while (start > low && at - start < 4 && (static_cast<uint8_t>(text[start]) & 0xC0) == 0x80) --start;
+  CodePoint point = code_point_at(text, start);
+  if (start + point.bytes != at) point.kind = CodePoint::Kind::invalid;
+  return point;
+}
+
 size_t spaces_before(std::string_view text, size_t low, size_t at) {
   while (at > low) {
-    size_t start = at - 1;
-    while (start > low && at - start < 4 && (static_cast<uint8_t>(text[start]) & 0xC0) == 0x80) --start;
-    const CodePoint point = code_point_at(text, start);
-    if (point.kind != CodePoint::Kind::valid || start + point.bytes != at || !is_white_space(point.value))
-      break;
-    at = start;
+    const CodePoint point = code_point_before(text, low, at);
+    if (point.kind != CodePoint::Kind::valid || !is_white_space(point.value)) break;
+    at -= point.bytes;
   }
   return at;
+}
+
+bool stands_alone(std::string_view text, size_t begin, size_t end) {
+  const auto is_word = [](const CodePoint& p) {
+    return p.kind == CodePoint::Kind::valid && is_word_part(p.value);
+  };
+  if (begin > 0 && is_word(code_point_before(text, 0, begin))) return false;
+  return end == text.size() || !is_word(code_point_at(text, end));
 }
 
 size_t spaces_after(std::string_view text, size_t at) {
@@ -104,7 +119,7 @@ std::vector<Section> AddedTokenFinder::split(std::string_view text, bool special
       continue;
     }
     const AddedToken& token = tokens_[hit.token];
-    if (token.special && !special) {
+    if ((token.special && !special) || (token.single_word && !stands_alone(text, at, hit.end))) {
       at = hit.end;
       continue;
     }

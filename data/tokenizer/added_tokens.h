@@ -19,6 +19,7 @@ struct AddedToken {
   std::string content;
   bool special = false, normalized = false;
   bool lstrip = false, rstrip = false;  // the match takes the white space beside it
+  bool single_word = false;             // no match beside a letter, digit, mark or connector
 };
 
 // A stretch of text that is one token (id >= 0) or none (id -1).

@@ -14,6 +14,8 @@ namespace llmctl {
 
 namespace {
 
+constexpr uint32_t kLongest = 65536;  // bytes of a token, the most that is read
+
 // A pair on the heap with the places where it stood when it was put there, ascending.
 struct Waiting {
   int64_t count;
@@ -107,6 +109,7 @@ class Learner {
         continue;
       }
       if (now < least) break;
+      if (lengths_[left_of(top.pair)] + lengths_[right_of(top.pair)] > kLongest) continue;
       join(top);
       if (progress) progress(static_cast<int64_t>(out_.tokens.size()));
     }

@@ -7,6 +7,8 @@
 // The corpus lies in memory once, as its different pieces: a symbol of 4 bytes per byte of them, and places
 // where pairs stand, at most 12 bytes more; when that passes the memory given, in an unnamed file.
 //
+// A token has at most 65,536 bytes: a pair that would make a longer one is passed over.
+//
 // Ids: 0..255 are the bytes in the order of their spelling ('!' is 0), then the merges in order, then
 // the special tokens <|endoftext|>, <|im_start|>, <|im_end|>. A vocabulary of exactly 256 has bytes
 // only.

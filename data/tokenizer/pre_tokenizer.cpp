@@ -6,6 +6,7 @@
 #include "data/text/json_fields.h"
 #include "data/tokenizer/normalizer.h"
 #include "data/tokenizer/split_proof.h"
+#include "data/tokenizer/word_splits.h"
 
 namespace llmctl {
 
@@ -76,6 +77,8 @@ void PreTokenizer::add(const Json& json, int depth) {
     step.text = "\\p{N}";
     step.regex.emplace_back(step.text);
     steps_.push_back(std::move(step));
+  } else if (const Json splits = as_splits(type, json); !splits.is_null()) {
+    for (const Json& one : splits) add(one, depth + 1);
   } else {
     throw Error(Code::unsupported, "[tokenizer] pre_tokenizer '" + type + "' is not offered");
   }

@@ -33,13 +33,17 @@ std::optional<SplitFamily> family_of(const std::string& pattern) {
   static const std::string kTiktoken =
       "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}++|\\p{N}{1,3}+| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*+|"
       "\\s++$|\\s*[\\r\\n]|\\s+(?!\\S)|\\s";
+  // The same in words that Oniguruma reads alike: it has no {1,3}+, and its $ is the end of a line.
+  static const std::string kTiktokenJson =
+      "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+      "\\s+\\z|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+";
   static const std::string kQwen35 =
       kContractions +
       "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+"
       "[\\r\\n]*|\\s*[\\r\\n]+|" +
       kSpaces;
   if (pattern == kGpt2 || pattern == kR50k) return SplitFamily::gpt2;
-  if (pattern == kTiktoken) return SplitFamily::tiktoken;
+  if (pattern == kTiktoken || pattern == kTiktokenJson) return SplitFamily::tiktoken;
   if (pattern == kQwen35) return SplitFamily::qwen35;
   if (is_words(pattern, "\\p{N}{1,3}")) return SplitFamily::cl100k;
   if (is_words(pattern, "\\p{N}{1,2}")) return SplitFamily::nanochat;

@@ -128,6 +128,12 @@ void SplitRegex::find(std::string_view text, std::vector<Range>& out) const {
   for (const Range& r : found) out.push_back({source[r.begin], source[r.end]});
 }
 
+bool SplitRegex::matches_empty() const {
+  uint32_t empty = 0;
+  pcre2_pattern_info(state_->code, PCRE2_INFO_MATCHEMPTY, &empty);
+  return empty != 0;
+}
+
 std::string named_pattern(const std::string& name) {
   // Sources: openai/tiktoken openai_public.py, meta-llama and Qwen tokenizer files.
   static const std::string kContraction = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";

@@ -23,6 +23,7 @@ class SplitRegex {
   // Appends every non-empty match in order. Error{input} when PCRE2 reaches its limits.
   // Threads: may be called from many at once.
   void find(std::string_view text, std::vector<Range>& out) const;
+  bool matches_empty() const;  // somewhere, if find() took empty matches
 
  private:
   struct State;

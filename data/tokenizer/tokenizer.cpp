@@ -40,39 +40,6 @@ class PieceMemory {
 
 }  // namespace
 
-void strip_start(const TokenDecoder& decoder, int& left, std::string& text) {
-  size_t cut = 0;
-  while (left > 0 && !decoder.strip.empty() && text.compare(cut, decoder.strip.size(), decoder.strip) == 0) {
-    cut += decoder.strip.size();
-    --left;
-  }
-  if (cut < text.size()) left = 0;
-  text.erase(0, cut);
-}
-
-Tokenizer Tokenizer::load(const fs::path& path) {
-  constexpr uint64_t kLargest = uint64_t{256} << 20;
-  for (const char* kind : {".tiktoken", ".model", ".gguf"})
-    check(path.extension() != kind, Code::unsupported, "[tokenizer] ", path.string(), ": files of type ",
-          kind, " are not read yet, give a tokenizer.json");
-  const bool folder = fs::is_directory(path);
-  const fs::path file = folder ? path / "tokenizer.json" : path;
-  check(!folder || fs::exists(file) || !fs::exists(path / "tokenizer.model"), Code::unsupported,
-        "[tokenizer] ", path.string(), " holds a tokenizer.model and no tokenizer.json; convert it first");
-  const Json json = read_json(file, kLargest);
-  Json config;
-  const fs::path beside = file.parent_path() / "tokenizer_config.json";
-  if (fs::exists(beside)) config = read_json(beside, kLargest);
-  const fs::path chat = file.parent_path() / "chat_template.jinja";
-  if (fs::exists(chat) && (config.is_null() || config.is_object()))
-    config["chat_template"] = read_file(chat, 1 << 20);
-  try {
-    return from_json(json, config);
-  } catch (const Error& e) {
-    throw Error(e.code, std::string(e.what()) + " (in " + file.string() + ")");
-  }
-}
-
 void Tokenizer::save(const fs::path& folder) const {
   fs::create_directories(folder);
   write_file(folder / "tokenizer.json", state_->json_text, true);
@@ -138,12 +105,17 @@ void Tokenizer::encode(std::string_view text, EncodeOptions options, EncodeScrat
 std::string Tokenizer::decode(const std::vector<int32_t>& ids, bool skip_special) const {
   std::string text;
   int left = state_->decoder.strip_start;
+  bool first = true;
   for (const int32_t id : ids) {
     check(id >= 0 && id < vocab_size() && state_->entries[static_cast<size_t>(id)].present, Code::input,
           "[tokenizer] id ", id, " is not in the vocabulary of ", vocab_size());
-    if (!(skip_special && is_special(id))) text += state_->entries[static_cast<size_t>(id)].bytes;
+    if (skip_special && is_special(id)) continue;
+    text += state_->bytes_of(static_cast<size_t>(id), first);
+    first = false;
   }
   strip_start(state_->decoder, left, text);
+  const std::string& last = state_->decoder.last_dropped;
+  if (!last.empty() && text.ends_with(last)) text.resize(text.size() - last.size());
   return text;
 }
 
@@ -187,13 +159,17 @@ std::string Tokenizer::digest() const {
 struct StreamDecoder::State {
   Tokenizer tokenizer;
   TokenDecoder decoder;  // only what strip_start() needs
-  bool skip_special = true;
+  bool skip_special = true, first = true;
   int strip_left = 0;
   std::string pending;
 
-  // Everything complete; the unfinished tail stays unless `all`.
+  // Everything complete; the unfinished tail stays unless `all`, and what the end of a text loses.
   std::string take(bool all) {
-    std::string out;
+    std::string out, tail;
+    if (!decoder.last_dropped.empty() && pending.ends_with(decoder.last_dropped)) {
+      tail = decoder.last_dropped;
+      pending.resize(pending.size() - tail.size());
+    }
     size_t at = 0;
     while (at < pending.size()) {
       const CodePoint point = code_point_at(pending, at);
@@ -205,6 +181,7 @@ struct StreamDecoder::State {
       at += point.bytes;
     }
     pending.erase(0, at);
+    if (!all) pending += tail;
     return out;
   }
 };
@@ -214,6 +191,7 @@ StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool skip_special)
   const TokenDecoder& decoder = tokenizer.state_->decoder;
   state_->tokenizer = tokenizer;
   state_->decoder.strip = decoder.strip;
+  state_->decoder.last_dropped = decoder.last_dropped;
   state_->strip_left = decoder.strip_start;
   state_->skip_special = skip_special;
 }
@@ -223,7 +201,9 @@ StreamDecoder::StreamDecoder(StreamDecoder&&) noexcept = default;
 
 std::string StreamDecoder::push(int32_t id) {
   if (state_->skip_special && state_->tokenizer.is_special(id)) return "";
-  std::string bytes = state_->tokenizer.piece(id);
+  if (id < 0 || id >= state_->tokenizer.vocab_size()) return "";
+  std::string bytes = state_->tokenizer.state_->bytes_of(static_cast<size_t>(id), state_->first);
+  state_->first = false;
   if (state_->strip_left > 0) strip_start(state_->decoder, state_->strip_left, bytes);
   state_->pending += bytes;
   return state_->take(false);

@@ -35,18 +35,28 @@ class EncodeScratch {
   std::unique_ptr<State> state_;
 };
 
+// An id and the bytes of the text it stands for; begin == end for what the text does not hold (a template's
+// token, a space set in front). A character that became several tokens lies in all of theirs.
+struct TokenSpan {
+  int32_t id = -1;
+  size_t begin = 0, end = 0;
+};
+
 class Tokenizer {
  public:
-  // A model folder, tokenizer.json or the JSON itself. Error{input|unsupported}.
+  // A model folder, or a file: tokenizer.json, .tiktoken, sentencepiece's .model, .gguf, GPT-2's
+  // encoder.json with vocab.bpe beside it. Error{input|unsupported}.
   static Tokenizer load(const fs::path& path);
   static Tokenizer from_json(const Json& tokenizer_json, const Json& tokenizer_config);
-  // Writes tokenizer.json and tokenizer_config.json into a folder.
+  // Writes tokenizer.json and tokenizer_config.json into a folder, whatever it was read from.
   void save(const fs::path& folder) const;
 
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
   // The same, appended, with a scratch of the calling thread.
   void encode(std::string_view text, EncodeOptions options, EncodeScratch& scratch,
               std::vector<int32_t>& out) const;
+  // The same ids, with offsets in bytes of the text as given, before normalization. Slower.
+  std::vector<TokenSpan> encode_with_offsets(std::string_view text, EncodeOptions options = {}) const;
   // Exact bytes. Special tokens are left out when skip_special.
   std::string decode(const std::vector<int32_t>& ids, bool skip_special = true) const;
   // The bytes one id adds when it follows other tokens.

@@ -3,6 +3,7 @@
 
 #include <map>
 
+#include "data/records/documents.h"
 #include "data/tokenizer/byte_level.h"
 #include "data/tokenizer/chat.h"
 #include "data/tokenizer/tokenizer_files.h"
@@ -117,6 +118,15 @@ TEST_CASE("what passes the memory given is spilled, and changes nothing", "[bpe_
   CHECK(fs::is_empty(scratch.path));
 }
 
+TEST_CASE("a long run of one letter", "[bpe_train]") {
+  PieceCounter pieces("gpt2");
+  pieces.add(std::string(3000000, 'a'));
+  const TrainedBpe trained = train_bpe(pieces, {1000, "gpt2"}, {});
+  CHECK(std::max_element(trained.tokens.begin(), trained.tokens.end(), [](const auto& a, const auto& b) {
+          return a.size() < b.size();
+        })->size() == 65536);
+}
+
 TEST_CASE("rare pairs are not joined when asked not to", "[bpe_train]") {
   PieceCounter pieces("gpt2");
   pieces.add("ab ab ab cd cd ef");
@@ -212,4 +222,46 @@ TEST_CASE("spellings of ChatML are recognised, other templates are refused", "[c
           "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
           "'<|im_end|>' + '\\n'}}\n{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
           "{% endif %}") == Code::unsupported);
+}
+
+TEST_CASE("texts come in parts that have the pieces of the whole", "[bpe_train]") {
+  const ScratchFolder scratch;
+  std::string text;
+  for (uint64_t seed = 1; seed < 40; ++seed)
+    text += std::string(seed % 3, ' ') + sample_text() + many_words(seed, 3000) +
+            std::string(seed % 5, '\n') + "'ll <|sep|> ";
+  write_file(scratch.path / "a.txt", text, false);
+  Json line = {{"text", text}};
+  write_file(scratch.path / "a.jsonl", line.dump() + "\n", false);
+  for (const char* pattern : {"gpt2", "cl100k", "o200k", "llama3", "qwen2"}) {
+    PieceCounter whole(pattern);
+    whole.add(text);
+    for (const char* name : {"a.txt", "a.jsonl"}) {
+      PieceCounter parts(pattern);
+      int number = 0;
+      read_text_parts(scratch.path / name, {}, 5000, [&](std::string&& part) {
+        parts.add(part);
+        ++number;
+      });
+      CHECK(number > 50);
+      CHECK(sorted(parts) == sorted(whole));
+    }
+  }
+  // A separator is found wherever a block of reading or a part ends, and documents are as they were.
+  std::string joined;
+  int documents = 0;
+  read_documents(scratch.path / "a.txt", {.split_on = "<|sep|>"}, [&](Document&& document) {
+    joined += document.text + "<|sep|>";
+    ++documents;
+  });
+  CHECK(documents == 40);
+  CHECK(joined == text + "<|sep|>");
+  std::string again;
+  read_text_parts(scratch.path / "a.txt", {.split_on = "<|sep|>"}, 3, [&](std::string&& part) {
+    CHECK(part.find("<|sep|>") == std::string::npos);
+    again += part;
+  });
+  std::string bare = text;
+  for (size_t at; (at = bare.find("<|sep|>")) != std::string::npos;) bare.erase(at, 7);
+  CHECK(again == bare);
 }

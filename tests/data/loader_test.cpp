@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "data/packed/loader.h"
 
+#include <cmath>
 #include <map>
+#include <numeric>
 
 #include "samples.h"
 
@@ -81,9 +83,9 @@ TEST_CASE("each token is an input once per epoch", "[loader]") {
     const PackedSource source(corpus, {.seq = seq, .seed = 5});
     for (int64_t epoch = 0; epoch < 3; ++epoch) {
       std::map<int32_t, int> seen, asked;
-      for (int64_t row = 0; row < source.rows_per_epoch(); ++row) {
+      for (int64_t row = 0; row < source.parts()[0].rows_per_epoch(); ++row) {
         Batch batch;
-        source.read(epoch * source.rows_per_epoch() + row, 0, batch);
+        source.read(epoch * source.parts()[0].rows_per_epoch() + row, 0, batch);
         check_rows(batch, lengths);
         for (const int32_t t : batch.tokens) ++seen[t];
         for (const int32_t t : batch.targets) ++asked[t];
@@ -147,4 +149,61 @@ TEST_CASE("sequential reading predicts each token once, overlapping or not", "[l
     CHECK(static_cast<int64_t>(asked.size()) == corpus.tokens - corpus.documents);
     for (const auto& [token, times] : asked) CHECK(times == 1);
   }
+}
+
+TEST_CASE("a mixture deals rows by weight, each part in its own order", "[loader]") {
+  const std::vector<double> weights = {5, 2, 0.00001, 1};
+  const Mixture mixture(weights, 3);
+  const std::vector<int64_t> counts = mixture.rows_of_block();
+  CHECK(std::accumulate(counts.begin(), counts.end(), int64_t{0}) == Mixture::kBlock);
+  CHECK(counts[2] == 1);
+  CHECK(std::abs(counts[0] - Mixture::kBlock * 5 / 8) <= 1);
+  CHECK(std::abs(counts[1] - Mixture::kBlock * 2 / 8) <= 1);
+  std::vector<std::vector<bool>> seen(4);
+  for (size_t k = 0; k < 4; ++k) seen[k].resize(static_cast<size_t>(3 * counts[k]));
+  std::vector<int64_t> met(4);
+  double worst = 0;  // how far the mixture of any beginning is from the weights, in rows
+  for (int64_t g = 0; g < 3 * Mixture::kBlock; ++g) {
+    const Mixture::Place place = mixture.at(g);
+    REQUIRE(static_cast<size_t>(place.row) < seen[place.part].size());
+    REQUIRE_FALSE(seen[place.part][static_cast<size_t>(place.row)]);  // so every row of every part once
+    seen[place.part][static_cast<size_t>(place.row)] = true;
+    ++met[place.part];
+    worst = std::max(worst, std::abs(static_cast<double>(met[0]) - 5.0 / 8 * static_cast<double>(g + 1)));
+  }
+  CHECK(worst < 120);  // a keyed order of 4096: some 31 rows are one deviation
+  CHECK(Mixture(weights, 3).at(777).row == mixture.at(777).row);
+  CHECK(Mixture({3}, 3).at(777).part == 0);
+  for (const std::vector<double>& bad : {std::vector<double>{}, {1, 0}, {1, -1}, {1, NAN}, {INFINITY}})
+    CHECK(code_of([&] { Mixture(bad, 1); }) == Code::usage);
+}
+
+TEST_CASE("a mixed source reads the rows its parts have alone", "[loader]") {
+  ScratchFolder a, b;
+  const PackedCorpus first = numbered_corpus(a.path, some_lengths());
+  const PackedCorpus second = numbered_corpus(b.path, {7, 100, 3, 55});
+  const LoaderOptions options{.seq = 16, .rows_per_unit = 2, .units_per_step = 2, .seed = 4};
+  std::vector<PackedPart> parts;
+  parts.push_back({first, 3});
+  parts.push_back({second, 1});
+  const PackedSource mixed(parts, options);
+  const PackedRows alone[] = {{first, 16, 4}, {second, 16, 4}};
+  const Mixture mixture({3, 1}, 4);
+  for (int64_t g = 0; g < 200; ++g) {
+    Batch got, want;
+    mixed.read(g / 4, g / 2 % 2, got);
+    for (const int64_t row : {g / 2 * 2, g / 2 * 2 + 1}) {
+      const Mixture::Place place = mixture.at(row);
+      alone[place.part].append(place.row, want);
+    }
+    REQUIRE(got.tokens == want.tokens);
+    REQUIRE(got.targets == want.targets);
+    REQUIRE(got.doc_starts == want.doc_starts);
+  }
+  CHECK(mixed.tokens() == first.tokens + second.tokens);
+  CHECK(mixed.digest() != first.digest);
+  parts[1].weight = 2;
+  CHECK(PackedSource(parts, options).digest() != mixed.digest());
+  parts[1].corpus.tokenizer_digest = "another";
+  CHECK(code_of([&] { PackedSource(parts, options); }) == Code::input);
 }

@@ -58,13 +58,18 @@ const Lie kLies[] = {
     {"word suffix", [](Json& j) { j["model"]["end_of_word_suffix"] = "</w>"; }, Code::unsupported},
     {"normalizer",
      [](Json& j) {
-       j["normalizer"] = {{"type", "Precompiled"}};
+       j["normalizer"] = {{"type", "Sideways"}};
      },
      Code::unsupported},
+    {"charsmap that is none",
+     [](Json& j) {
+       j["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "AAAA"}};
+     },
+     Code::input},
     {"normalizer without type", [](Json& j) { j["normalizer"] = Json::object(); }, Code::input},
     {"pre_tokenizer",
      [](Json& j) {
-       j["pre_tokenizer"] = {{"type", "BertPreTokenizer"}};
+       j["pre_tokenizer"] = {{"type", "UnicodeScripts"}};
      },
      Code::unsupported},
     {"broken pattern", [](Json& j) { j["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(a"; },
@@ -76,7 +81,7 @@ const Lie kLies[] = {
      Code::input},
     {"post_processor",
      [](Json& j) {
-       j["post_processor"] = {{"type", "RobertaProcessing"}};
+       j["post_processor"] = {{"type", "Sideways"}};
      },
      Code::unsupported},
     {"template of an unknown id",
@@ -90,7 +95,7 @@ const Lie kLies[] = {
     {"no decoder", [](Json& j) { j["decoder"] = nullptr; }, Code::unsupported},
     {"other decoder",
      [](Json& j) {
-       j["decoder"] = {{"type", "WordPiece"}};
+       j["decoder"] = {{"type", "CTC"}};
      },
      Code::unsupported},
     {"decoder of another kind",
@@ -102,7 +107,8 @@ const Lie kLies[] = {
     {"added token with two ids", [](Json& j) { j["added_tokens"][1]["content"] = "!"; }, Code::input},
     {"added tokens of text", [](Json& j) { j["added_tokens"] = "no"; }, Code::input},
     {"added token without content", [](Json& j) { j["added_tokens"][0].erase("content"); }, Code::input},
-    {"single_word", [](Json& j) { j["added_tokens"][0]["single_word"] = true; }, Code::unsupported},
+    {"model", [](Json& j) { j["model"]["type"] = "Sideways"; }, Code::unsupported},
+    {"WordPiece after ByteLevel", [](Json& j) { j["model"]["type"] = "WordPiece"; }, Code::unsupported},
     {"truncation",
      [](Json& j) {
        j["truncation"] = {{"max_length", 4}};

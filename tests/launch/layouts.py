@@ -25,8 +25,11 @@ LAYOUTS += [(f"pp {n}, {kind}", n, {"pp": n, "schedule": kind}) for n in (2, 4) 
 LAYOUTS += [("pp 2, interleaved", 2, {"pp": 2, "schedule": "interleaved", "virtual_stages": 2})]
 LAYOUTS += [(f"cp {n}", n, {"cp": n}) for n in (2, 4)]
 LAYOUTS += [("dp 2 x tp 2 x pp 2", 8, {"tp": 2, "pp": 2}), ("dp 2 x cp 2 x tp 2", 8, {"cp": 2, "tp": 2})]
+LAYOUTS += [(f"{name}, zero {z}", n, {**flags, "zero": z}) for z in (2, 3)
+            for name, n, flags in (("tp 2", 2, {"tp": 2}), ("pp 2", 2, {"pp": 2}), ("dp 2 x tp 2 x pp 2", 8, {"tp": 2, "pp": 2}))]
 EXPERT_LAYOUTS = [(f"ep {n}", n, {"ep": n}) for n in (2, 4)]
 EXPERT_LAYOUTS += [("dp 2 x ep 2", 4, {"ep": 2}), ("ep 2 x pp 2", 4, {"ep": 2, "pp": 2}), ("ep 2 x tp 2", 4, {"ep": 2, "tp": 2})]
+EXPERT_LAYOUTS += [(f"{name}, zero {z}", n, {"ep": 2, "zero": z}) for z in (2, 3) for name, n in (("ep 2", 2), ("dp 2 x ep 2", 4))]
 
 
 def digest(lab, engine, ranks, words):

@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Context parallel: sequences shared out over ranks in chunks, with the digests of one rank; alone and beside
 // the other axes and ZeRO, over threads.
-#include <catch2/catch.hpp>
-#include <cstring>
-#include <mutex>
-
-#include "core/train/run.h"
-#include "parallel/thread_world.h"
-#include "tests/core/tiny_model.h"
-#include "tests/scratch.h"
+#include "tests/parallel/trained.h"
 
 namespace llmctl {
 namespace {
+
+using test::Trace;
 
 struct Layout {
   int dp = 1, cp = 1;
@@ -20,16 +15,6 @@ struct Layout {
   int64_t tp = 1, pp = 1;
   int ranks() const { return dp * cp * static_cast<int>(tp * pp); }
 };
-
-using Trace = std::vector<std::string>;
-
-std::string line_of(const StepResult& r) {
-  uint64_t loss, norm;
-  std::memcpy(&loss, &r.loss, 8);
-  std::memcpy(&norm, &r.grad_norm, 8);
-  return std::to_string(loss) + " " + std::to_string(norm) + " " + std::to_string(r.tokens) + " " +
-         std::to_string(r.targets) + " " + r.batch.hex() + " " + r.gradient.hex() + " " + r.weights.hex();
-}
 
 struct Outcome {
   Trace trace;
@@ -42,30 +27,8 @@ Outcome train(const Json& hf, TrainConfig config, const Layout& layout, int64_t 
   config.parallel.cp = layout.cp;
   config.parallel.tp = layout.tp;
   config.parallel.pp = layout.pp;
-  std::mutex mutex;
-  std::vector<Trace> traces;
-  Outcome out;
-  run_threads(layout.ranks(), 120, [&](Comm& comm) {
-    test::Machine machine(layout.threads);
-    const test::CountedTokens source(config.unit.sequences, config.unit.seq_len, 131);
-    const Mesh mesh(comm, mesh_of(config, comm.size()));
-    Trainer trainer(config, test::tiny_spec(hf, config), machine.exec, sharding_of(config, mesh));
-    trainer.allocate();
-    if (from > 0)
-      load_checkpoint(folder / "checkpoints" / ("step-" + std::to_string(from)), trainer.model(), machine.exec);
-    else
-      trainer.model().initialise(config.seed);
-    Trace trace;
-    for (int64_t s = from; s < to; ++s) trace.push_back(line_of(trainer.step(source, s)));
-    if (save) save_checkpoint(folder, trainer.model(), {to, 0, "counted", ""}, 0, nullptr);
-    const std::lock_guard lock(mutex);
-    traces.push_back(trace);
-    if (comm.rank() == 0) out.context = mesh.group(Axis::cp).counts();
-  });
-  REQUIRE(traces.size() == static_cast<size_t>(layout.ranks()));
-  for (const Trace& t : traces) CHECK(t == traces.front());
-  out.trace = traces.front();
-  return out;
+  const test::Trained done = test::train_on(layout.ranks(), layout.threads, hf, config, {from, to, folder, save});
+  return {done.trace, done.sent.front()[static_cast<size_t>(Axis::cp)]};
 }
 
 // Several tiles of rows, so that owners share tensors; heads and widths that divide into leaves of 32.

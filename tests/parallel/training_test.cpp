@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training over ranks: the digests of one rank on any number of them, after any stop and resume.
-#include <catch2/catch.hpp>
-#include <cstring>
-#include <mutex>
-
-#include "core/train/run.h"
-#include "parallel/thread_world.h"
-#include "tests/core/tiny_model.h"
-#include "tests/scratch.h"
+#include "tests/parallel/trained.h"
 
 namespace llmctl {
 namespace {
+
+using test::Trace;
 
 struct Layout {
   int ranks = 1;
@@ -25,20 +20,7 @@ struct Layout {
   }
 };
 
-std::string line_of(const StepResult& r) {
-  uint64_t loss, norm;
-  std::memcpy(&loss, &r.loss, 8);
-  std::memcpy(&norm, &r.grad_norm, 8);
-  std::string tensors;
-  for (const TensorDigest& t : r.tensors) tensors += t.weights.hex().substr(0, 4);
-  return std::to_string(loss) + " " + std::to_string(norm) + " " + std::to_string(r.tokens) + " " +
-         std::to_string(r.targets) + " " + r.batch.hex() + " " + r.gradient.hex() + " " + r.weights.hex() + " " + tensors;
-}
-
-using Trace = std::vector<std::string>;
-
-// Steps [from, to) of a run on a layout, from the newest checkpoint in `folder` if from > 0; saves one
-// there at the end when save is set. The trace of every rank must be the same. What the steps send in each
+// Steps [from, to) of a run on a layout, see tests/parallel/trained.h. What the steps send in each
 // expert-parallel group is counted where `experts` asks.
 Trace train(const Json& hf, TrainConfig config, const Layout& layout, int64_t from, int64_t to,
             const fs::path& folder = {}, bool save = false, std::vector<CommCounts>* experts = nullptr) {
@@ -49,30 +31,10 @@ Trace train(const Json& hf, TrainConfig config, const Layout& layout, int64_t fr
   config.parallel.ep = layout.ep;
   config.parallel.schedule = layout.schedule;
   config.parallel.virtual_stages = layout.virtual_stages;
-  std::mutex mutex;
-  std::vector<Trace> traces;
-  const auto rank_main = [&](Comm& comm) {
-    test::Machine machine(1);
-    const test::CountedTokens source(config.unit.sequences, config.unit.seq_len, 131);
-    const Mesh mesh(comm, mesh_of(config, comm.size()));
-    Trainer trainer(config, test::tiny_spec(hf, config), machine.exec, sharding_of(config, mesh));
-    trainer.allocate();
-    if (from > 0)
-      load_checkpoint(folder / "checkpoints" / ("step-" + std::to_string(from)), trainer.model(), machine.exec);
-    else
-      trainer.model().initialise(config.seed);
-    Trace trace;
-    if (experts) mesh.group(Axis::ep).reset_counts();
-    for (int64_t s = from; s < to; ++s) trace.push_back(line_of(trainer.step(source, s)));
-    if (save) save_checkpoint(folder, trainer.model(), {to, 0, "counted", ""}, 0, nullptr);
-    const std::lock_guard lock(mutex);
-    traces.push_back(trace);
-    if (experts) experts->push_back(mesh.group(Axis::ep).counts());
-  };
-  run_threads(layout.ranks, 60, rank_main);
-  REQUIRE(traces.size() == static_cast<size_t>(layout.ranks));
-  for (const Trace& t : traces) CHECK(t == traces.front());
-  return traces.front();
+  const test::Trained done = test::train_on(layout.ranks, 1, hf, config, {from, to, folder, save});
+  if (experts)
+    for (const auto& sent : done.sent) experts->push_back(sent[static_cast<size_t>(Axis::ep)]);
+  return done.trace;
 }
 
 Json wide(Json hf) {  // several tiles of rows, so that owners share tensors
@@ -323,6 +285,57 @@ TEST_CASE("digests are those of one rank on any number of data-parallel ranks", 
       }
 }
 
+// Gradients (2) and weights (3) of slices come and go with each block.
+TEST_CASE("digests are those of one rank where slices' gradients and weights are sharded", "[train][zero]") {
+  for (const char* compute : {"bf16", "f32"})
+    for (const Json& hf : {divisible(test::tiny_llama(4)), divisible(test::tiny_gpt2(4)), divisible(test::tiny_qwen3(4))})
+      for (const char* optimizer : {"adamw", "muon"}) {
+        if (compute == std::string("f32") && optimizer == std::string("muon")) continue;
+        TrainConfig config = test::tiny_config(compute);
+        config.optimizer.name = optimizer;
+        INFO(compute << " " << hf["architectures"].dump() << " " << optimizer);
+        const Trace reference = train(hf, config, {}, 0, 3);
+        for (const int64_t zero : {2, 3})
+          for (Layout layout : {Layout{2, 0, 2}, Layout{6, 0, 2}, Layout{2, 0, 1, 2}, Layout{6, 0, 1, 2}, Layout{4, 0, 1, 2, "gpipe"},
+                                Layout{4, 0, 1, 2, "zero_bubble"}, Layout{8, 0, 2, 2}, Layout{8, 0, 2, 2, "zero_bubble"}}) {
+            layout.zero = zero;
+            INFO(layout.text());
+            CHECK(train(hf, config, layout, 0, 3) == reference);
+          }
+      }
+  Json deep = divisible(test::tiny_llama(4));
+  deep["num_hidden_layers"] = 8;
+  for (const bool tied : {true, false}) {
+    deep["tie_word_embeddings"] = tied;
+    TrainConfig config = test::tiny_config();
+    config.parallel.units_per_pass = 2;
+    for (const char* recompute : {"none", "block"}) {
+      config.parallel.recompute = recompute;
+      const Trace reference = train(deep, config, {}, 0, 3);
+      for (const Layout& layout : {Layout{6, 3, 1, 2, "interleaved", 2}, Layout{3, 3, 1, 3}, Layout{4, 2, 1, 2, "interleaved", 4}, Layout{8, 3, 2, 4}}) {
+        INFO(layout.text() << ", tied " << tied << ", recompute " << recompute);
+        CHECK(train(deep, config, layout, 0, 3) == reference);
+      }
+    }
+  }
+}
+
+TEST_CASE("digests of experts are those of one rank where slices' gradients and weights are sharded", "[train][zero][ep]") {
+  for (const char* compute : {"bf16", "f32"})
+    for (const Json& hf : {divisible_experts(test::tiny_mixtral(4)), divisible_experts(test::tiny_qwen2_moe(4)), divisible_experts(test::tiny_qwen3_moe(4))}) {
+      TrainConfig config = test::tiny_config(compute);
+      INFO(compute << " " << hf["architectures"].dump());
+      const Trace reference = train(hf, config, {}, 0, 3);
+      for (const int64_t zero : {2, 3})
+        for (Layout layout : {Layout{2, 0, 1, 1, "1f1b", 1, 1, 2}, Layout{6, 0, 1, 1, "1f1b", 1, 1, 2}, Layout{4, 0, 2, 1, "1f1b", 1, 1, 2},
+                              Layout{2, 0, 2}, Layout{6, 0, 1, 2}, Layout{4, 0, 1, 2, "zero_bubble", 1, 1, 2}, Layout{8, 0, 2, 2, "1f1b", 1, 1, 2}}) {
+          layout.zero = zero;
+          INFO(layout.text());
+          CHECK(train(hf, config, layout, 0, 3) == reference);
+        }
+    }
+}
+
 TEST_CASE("a checkpoint of any layout goes on on any other", "[train]") {
   const Json hf = wide(test::tiny_llama(4));
   for (const char* optimizer : {"adamw", "muon"}) {
@@ -330,7 +343,7 @@ TEST_CASE("a checkpoint of any layout goes on on any other", "[train]") {
     config.optimizer.name = optimizer;
     const Trace reference = train(hf, config, {}, 0, 6);
     for (const auto& [before, after] : {std::pair<Layout, Layout>{{1, 0}, {3, 1}}, {{4, 1}, {1, 0}}, {{3, 1}, {8, 1}},
-                                        {{2, 0}, {5, 1}}, {{3, 3}, {2, 2}}, {{2, 2}, {3, 3}}}) {
+                                        {{2, 0}, {5, 1}}, {{3, 3}, {2, 2}}, {{2, 2}, {3, 3}}, {{4, 3, 1, 2}, {2, 2}}, {{1, 0}, {6, 3, 1, 2}}}) {
       INFO(optimizer << ": " << before.ranks << " ranks, then " << after.ranks);
       const ScratchFolder scratch;
       train(hf, config, before, 0, 3, scratch.path, true);

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// Documents as JSON lines, zstd, one file a source file: {"text", "id": "FILE/NUMBER", "source", "file",
+// "offset", "length"} and "url", "date", "licence", "language" where there is one; "copies" where there are
+// several. Keys stay: other tools read them.
+#include <zstd.h>
+
+#include "data/packed/pack.h"
+#include "data/pipeline/stages.h"
+
+namespace llmctl {
+namespace {
+
+std::string line_of(const Part& part, const Located& l) {
+  const Record& r = l.record;
+  Json json = {{"text", r.text},     {"id", std::to_string(r.file) + "/" + std::to_string(r.number)},
+               {"source", r.source}, {"file", part.input.string()},
+               {"offset", r.offset}, {"length", r.length}};
+  if (!r.url.empty()) json["url"] = r.url;
+  if (!r.date.empty()) json["date"] = r.date;
+  if (!r.licence.empty()) json["licence"] = r.licence;
+  if (!r.language.empty()) json["language"] = r.language;
+  if (!part.copies.empty() && part.copies[l.place] > 1) json["copies"] = part.copies[l.place];
+  return json_text(json) + "\n";
+}
+
+std::string packed(const std::string& text) {
+  std::string out(ZSTD_compressBound(text.size()), '\0');
+  const size_t n = ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3);
+  check(!ZSTD_isError(n), Code::bug, "[data] zstd: ", ZSTD_getErrorName(n));
+  out.resize(n);
+  return out;
+}
+
+void write_part(StageContext& context, const Part& part, Meter& meter) {
+  const fs::path file = context.folder.file(part.number, "jsonl.zst");
+  OutputFile out(file, true);
+  Digest digest;
+  uint64_t at = 0;
+  for_each_batch(context.exec, part, [&](std::vector<Located>& batch) {
+    std::erase_if(batch, [&](const Located& l) { return !part.copies.empty() && part.copies[l.place] == 0; });
+    std::vector<std::string> lines(batch.size());
+    for_each_index(context.exec, static_cast<int64_t>(batch.size()), [&](int64_t i) {
+      lines[static_cast<size_t>(i)] = line_of(part, batch[static_cast<size_t>(i)]);
+    });
+    std::string text;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < lines.size(); ++i) {
+      bytes += batch[i].record.text.size();
+      digest += digest_of(std::to_string(at++) + lines[i]);
+      text += lines[i];
+    }
+    if (!text.empty()) out.write(packed(text));
+    meter.add(bytes);
+  });
+  if (at == 0) out.write(packed(""));
+  out.commit();
+  Verdicts(part.documents).finish(context.folder, part.number, digest, {file.filename().string()});
+}
+
+StageOutcome write_documents(StageContext& context) {
+  StageOutcome outcome;
+  outcome.bytes = alive_bytes(context.parts);
+  Meter meter(context.log, "writing documents", "bytes", outcome.bytes);
+  for (const Part& part : context.parts) {
+    if (!context.folder.finished_part(part.number).is_null()) continue;
+    write_part(context, part, meter);
+  }
+  return outcome;
+}
+
+}  // namespace
+
+Stage documents_stage(const PipelineConfig&) {
+  return {"documents", Json::object(), "", write_documents, nullptr};
+}
+
+}  // namespace llmctl

@@ -55,6 +55,14 @@ class Tokenizer {
   // The same, appended, with a scratch of the calling thread.
   void encode(std::string_view text, EncodeOptions options, EncodeScratch& scratch,
               std::vector<int32_t>& out) const;
+  // Where a text may be cut in two, the ids of the parts (without what the template adds) being those of
+  // the whole: the first such place at or after `from`, or text.size(). Places are after a newline with
+  // printing ASCII before it and an ASCII letter after it, if the pieces are a known pattern's and nothing
+  // is normalized or looked for in the text.
+  size_t cut_after(std::string_view text, size_t from) const;
+  // What the template puts before and after a text.
+  const std::vector<int32_t>& prefix() const;
+  const std::vector<int32_t>& suffix() const;
   // The same ids, with offsets in bytes of the text as given, before normalization. Slower.
   std::vector<TokenSpan> encode_with_offsets(std::string_view text, EncodeOptions options = {}) const;
   // Exact bytes. Special tokens are left out when skip_special.

@@ -18,6 +18,29 @@ std::vector<int32_t> document_ids(const Tokenizer& tokenizer, const Document& do
 
 namespace {
 
+// Scratches lent to whoever encodes: at most one per thread is ever made.
+class Scratches {
+ public:
+  template <class Use>
+  void lend(Use&& use) {
+    EncodeScratch scratch = take();
+    use(scratch);
+    const std::lock_guard lock(mutex_);
+    free_.push_back(std::move(scratch));
+  }
+
+ private:
+  EncodeScratch take() {
+    const std::lock_guard lock(mutex_);
+    if (free_.empty()) return EncodeScratch();
+    EncodeScratch scratch = std::move(free_.back());
+    free_.pop_back();
+    return scratch;
+  }
+  std::mutex mutex_;
+  std::vector<EncodeScratch> free_;
+};
+
 class Packer {
  public:
   Packer(const Tokenizer& tokenizer, const fs::path& folder, const PackOptions& options, const kn::Exec& exec,
@@ -56,13 +79,58 @@ class Packer {
  private:
   static constexpr size_t kBatch = 1024;
   static constexpr uint64_t kBatchBytes = uint64_t{8} << 20;
+  static constexpr size_t kPartBytes = size_t{1} << 18;
+
+  // A text, or a part of one that is long.
+  struct Part {
+    size_t document = 0, begin = 0, end = 0;
+    std::vector<int32_t> ids{};
+  };
+
+  std::vector<Part> parts_of_waiting() const {
+    std::vector<Part> parts;
+    for (size_t d = 0; d < waiting_.size(); ++d) {
+      const std::string& text = waiting_[d].text;
+      size_t begin = 0;
+      while (waiting_[d].messages.empty() && text.size() - begin > 2 * kPartBytes) {
+        const size_t end = tokenizer_.cut_after(text, begin + kPartBytes);
+        if (end == text.size()) break;
+        parts.push_back({d, begin, end});
+        begin = end;
+      }
+      parts.push_back({d, begin, text.size()});
+    }
+    return parts;
+  }
+
+  void encode(Part& part) {
+    const Document& document = waiting_[part.document];
+    if (!document.messages.empty()) {
+      part.ids = document_ids(tokenizer_, document);
+      return;
+    }
+    if (part.begin == 0) part.ids = tokenizer_.prefix();
+    const std::string_view text = std::string_view(document.text).substr(part.begin, part.end - part.begin);
+    scratches_.lend(
+        [&](EncodeScratch& scratch) { tokenizer_.encode(text, {.add_special = false}, scratch, part.ids); });
+    if (part.end < document.text.size()) return;
+    part.ids.insert(part.ids.end(), tokenizer_.suffix().begin(), tokenizer_.suffix().end());
+  }
 
   void flush() {
-    std::vector<std::vector<int32_t>> ids(waiting_.size());
-    for_each_index(exec_, static_cast<int64_t>(ids.size()), [&](int64_t i) {
-      ids[static_cast<size_t>(i)] = document_ids(tokenizer_, waiting_[static_cast<size_t>(i)]);
-    });
-    for (const auto& document : ids) write(document);
+    std::vector<Part> parts = parts_of_waiting();
+    for_each_index(exec_, static_cast<int64_t>(parts.size()),
+                   [&](int64_t i) { encode(parts[static_cast<size_t>(i)]); });
+    const auto eos = tokenizer_.eos();
+    for (size_t i = 0; i < parts.size();) {
+      std::vector<int32_t> ids = std::move(parts[i].ids);
+      size_t next = i + 1;
+      for (; next < parts.size() && parts[next].document == parts[i].document; ++next)
+        ids.insert(ids.end(), parts[next].ids.begin(), parts[next].ids.end());
+      if (eos && !ids.empty() && ids.back() != *eos) ids.push_back(*eos);
+      write(ids);
+      i = next;
+    }
     done_.bytes += waiting_bytes_;
     done_.tokens = result_.tokens;
     waiting_.clear();
@@ -102,6 +170,7 @@ class Packer {
   const PackOptions& options_;
   const kn::Exec& exec_;
   const std::function<void(const PackProgress&)>& progress_;
+  Scratches scratches_;
   std::vector<Document> waiting_;
   uint64_t waiting_bytes_ = 0;
   PackProgress done_;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Documents to packed shards: encoded by many threads, written in order, so the same inputs give the
-// same bytes for any number of threads.
+// same bytes for any number of threads. A long text is encoded in parts (Tokenizer::cut_after).
 #pragma once
 
 #include <functional>

@@ -70,14 +70,18 @@ void ShardWriter::add(std::span<const int32_t> ids) {
   check(!ids.empty(), Code::input, "[shard] a document without tokens");
   check(ids.size() <= INT32_MAX, Code::input, "[shard] a document of ", ids.size(), " tokens is too long");
   State& s = *state_;
-  s.buffer.clear();
-  for (const int32_t id : ids) {
-    check(id >= 0 && id < s.vocab_size, Code::input, "[shard] id ", id, " outside the vocabulary of ",
-          s.vocab_size);
-    if (s.wide)
-      put(s.buffer, id);
-    else
-      put(s.buffer, static_cast<uint16_t>(id));
+  uint32_t bad = 0;  // looked for without a branch per id
+  for (const int32_t id : ids)
+    bad |= static_cast<uint32_t>(static_cast<uint32_t>(id) >= static_cast<uint64_t>(s.vocab_size));
+  for (size_t i = 0; bad && i < ids.size(); ++i)
+    check(ids[i] >= 0 && ids[i] < s.vocab_size, Code::input, "[shard] id ", ids[i],
+          " outside the vocabulary of ", s.vocab_size);
+  s.buffer.resize(ids.size() * (s.wide ? 4 : 2));
+  if (s.wide) {
+    std::memcpy(s.buffer.data(), ids.data(), s.buffer.size());
+  } else {
+    auto* to = reinterpret_cast<uint16_t*>(s.buffer.data());
+    for (size_t i = 0; i < ids.size(); ++i) to[i] = static_cast<uint16_t>(ids[i]);
   }
   // Order matters to the sum: the offset stands in each term.
   Digest term = digest_of(s.buffer);

@@ -109,9 +109,8 @@ class StartSearch {
 std::vector<Section> AddedTokenFinder::split(std::string_view text, bool special) const {
   std::vector<Section> sections;
   size_t done = 0;
-  const bool idle = tokens_.empty() || (all_special_ && !special);
   StartSearch search(text, start_bytes_);
-  for (size_t at = 0; at < text.size() && !idle;) {
+  for (size_t at = 0; at < text.size() && !idle(special);) {
     if (search.pays() && (at = search.from(at)) == text.size()) break;
     const Hit hit = starts_[static_cast<uint8_t>(text[at])] ? longest_at(text, at) : Hit{};
     if (hit.token < 0) {

@@ -34,6 +34,8 @@ class AddedTokenFinder {
   // `spelling` is what is looked for: the content, or its normalized form.
   void add(const AddedToken& token, const std::string& spelling);
   bool empty() const { return tokens_.empty(); }
+  // Nothing can be found: there is no token, or only special ones and they are not asked for.
+  bool idle(bool special) const { return tokens_.empty() || (all_special_ && !special); }
   std::vector<Section> split(std::string_view text, bool special) const;
 
  private:

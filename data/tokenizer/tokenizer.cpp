@@ -102,6 +102,25 @@ void Tokenizer::encode(std::string_view text, EncodeOptions options, EncodeScrat
   if (options.add_special) out.insert(out.end(), s.suffix.begin(), s.suffix.end());
 }
 
+size_t Tokenizer::cut_after(std::string_view text, size_t from) const {
+  const State& s = *state_;
+  const bool cuttable = s.quick && s.pre_tokenizer.splitter() && s.normalizer.empty() &&
+                        s.raw_finder.idle(false) && s.normalized_finder.idle(false);
+  for (size_t at = from; cuttable && (at = text.find('\n', at)) != std::string_view::npos; ++at) {
+    if (at == 0 || at + 1 >= text.size()) continue;
+    const char before = text[at - 1];
+    const int letter = static_cast<unsigned char>(text[at + 1]) | 0x20;
+    if (before > ' ' && before < 0x7F && letter >= 'a' && letter <= 'z') return at + 1;
+  }
+  return text.size();
+}
+const std::vector<int32_t>& Tokenizer::prefix() const {
+  return state_->prefix;
+}
+const std::vector<int32_t>& Tokenizer::suffix() const {
+  return state_->suffix;
+}
+
 std::string Tokenizer::decode(const std::vector<int32_t>& ids, bool skip_special) const {
   std::string text;
   int left = state_->decoder.strip_start;

@@ -21,13 +21,6 @@ struct EncodeOptions {
   bool parse_special = false;  // text that looks like a special token becomes one; else it is text
 };
 
-// An id and the bytes of the text it stands for; begin == end for what the text does not hold (a template's
-// token, a space set in front). A character that became several tokens lies in all of theirs.
-struct TokenSpan {
-  int32_t id = -1;
-  size_t begin = 0, end = 0;
-};
-
 // What one thread keeps between texts: the ids of pieces seen lately, in so many bytes. It saves merging
 // them again and never changes the ids.
 class EncodeScratch {
@@ -42,6 +35,13 @@ class EncodeScratch {
   std::unique_ptr<State> state_;
 };
 
+// An id and the bytes of the text it stands for; begin == end for what the text does not hold (a template's
+// token, a space set in front). A character that became several tokens lies in all of theirs.
+struct TokenSpan {
+  int32_t id = -1;
+  size_t begin = 0, end = 0;
+};
+
 class Tokenizer {
  public:
   // A model folder, or a file: tokenizer.json, .tiktoken, sentencepiece's .model, .gguf, GPT-2's
@@ -52,11 +52,19 @@ class Tokenizer {
   void save(const fs::path& folder) const;
 
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
-  // The same ids, with offsets in bytes of the text as given, before normalization. Slower.
-  std::vector<TokenSpan> encode_with_offsets(std::string_view text, EncodeOptions options = {}) const;
   // The same, appended, with a scratch of the calling thread.
   void encode(std::string_view text, EncodeOptions options, EncodeScratch& scratch,
               std::vector<int32_t>& out) const;
+  // Where a text may be cut in two, the ids of the parts (without what the template adds) being those of
+  // the whole: the first such place at or after `from`, or text.size(). Places are after a newline with
+  // printing ASCII before it and an ASCII letter after it, if the pieces are a known pattern's and nothing
+  // is normalized or looked for in the text.
+  size_t cut_after(std::string_view text, size_t from) const;
+  // What the template puts before and after a text.
+  const std::vector<int32_t>& prefix() const;
+  const std::vector<int32_t>& suffix() const;
+  // The same ids, with offsets in bytes of the text as given, before normalization. Slower.
+  std::vector<TokenSpan> encode_with_offsets(std::string_view text, EncodeOptions options = {}) const;
   // Exact bytes. Special tokens are left out when skip_special.
   std::string decode(const std::vector<int32_t>& ids, bool skip_special = true) const;
   // The bytes one id adds when it follows other tokens.

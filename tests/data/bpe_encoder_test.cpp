@@ -6,6 +6,8 @@
 #include <chrono>
 
 #include "data/tokenizer/split_proof.h"
+#include "data/tokenizer/bpe_train.h"
+#include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/tokenizer_files.h"
 
 using namespace llmctl;
@@ -96,5 +98,28 @@ TEST_CASE("long pieces do not take quadratic time", "[bpe_encoder]") {
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
     CHECK(!ids.empty());
     CHECK(took.count() < 10);  // about 0.2; quadratic would be hours
+  }
+}
+
+TEST_CASE("a text cut where it may be has the ids of the whole", "[bpe_encoder]") {
+  for (const std::string pattern : {"gpt2", "cl100k", "o200k", "qwen2"}) {
+    PieceCounter counter(pattern);
+    for (uint64_t seed = 1; seed < 200; ++seed) counter.add(adversarial_text(seed, 100));
+    BpeTrainOptions options;
+    options.vocab_size = 900;
+    options.pattern = pattern;
+    const TokenizerFiles files = tokenizer_files(train_bpe(counter, options, [](int64_t) {}), options);
+    const Tokenizer tokenizer = Tokenizer::from_json(files.tokenizer, files.config);
+    size_t cuts = 0;
+    for (uint64_t seed = 300; seed < 900; ++seed) {
+      const std::string text = adversarial_text(seed, 150);
+      const size_t at = tokenizer.cut_after(text, text.size() / 4);
+      cuts += at < text.size();
+      std::vector<int32_t> parts = tokenizer.encode(text.substr(0, at));
+      const std::vector<int32_t> tail = tokenizer.encode(text.substr(at));
+      parts.insert(parts.end(), tail.begin(), tail.end());
+      REQUIRE(parts == tokenizer.encode(text));
+    }
+    CHECK(cuts > 50);
   }
 }

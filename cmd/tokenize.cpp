@@ -9,7 +9,6 @@
 
 #include "cmd/build_id.h"
 #include "cmd/commands.h"
-#include "cmd/tokenize.h"
 #include "data/packed/pack.h"
 #include "data/tokenizer/tokenizer.h"
 

@@ -14,6 +14,9 @@ void check_config(const PipelineConfig& config) {
   for (const SourceConfig& s : config.sources) {
     check(!s.inputs.empty(), Code::input, "[data] source ", s.name, " has no inputs");
     check(names.insert(s.name).second, Code::input, "[data] two sources are called ", s.name);
+    for (const double value : {s.weight, s.epochs})
+      check(value == 0 || value >= 0.001, Code::input, "[data] source ", s.name, ": ", value,
+            " of it, at least 0.001 is counted");
     weights = weights || s.weight > 0;
   }
   for (const SourceConfig& s : config.sources)

@@ -34,6 +34,7 @@ Wide total_bytes(const PipelineConfig& config, const std::vector<uint64_t>& byte
   Wide least = ~Wide{0};
   for (size_t s = 0; s < bytes.size(); ++s) {
     const SourceConfig& source = config.sources[s];
+    if (bytes[s] == 0) continue;
     least = std::min(least, Wide{bytes[s]} * thousandths(source.epochs) * weights /
                                 (Wide{1000} * thousandths(source.weight)));
   }
@@ -44,7 +45,14 @@ Wide total_bytes(const PipelineConfig& config, const std::vector<uint64_t>& byte
 std::vector<uint64_t> copies_of(const StageContext& context, const std::vector<uint64_t>& bytes) {
   const PipelineConfig& config = context.config;
   uint64_t weights = 0;
-  for (const SourceConfig& s : config.sources) weights += thousandths(s.weight);
+  // A source of which nothing is left has no say in how much there is of the others.
+  for (size_t s = 0; s < bytes.size(); ++s) {
+    const SourceConfig& source = config.sources[s];
+    if (bytes[s] > 0) weights += thousandths(source.weight);
+    if (bytes[s] == 0 && source.weight > 0)
+      context.log.warning(
+          fmt::format("[data] nothing is left of source {}: its weight goes to the others", source.name));
+  }
   std::vector<uint64_t> copies;
   for (size_t s = 0; s < bytes.size(); ++s) {
     const SourceConfig& source = config.sources[s];

@@ -71,7 +71,8 @@ std::vector<Stage> stages_of(const PipelineConfig& config) {
   if (config.dedup.minhash.enabled) stages.push_back(minhash_stage(config));
   if (config.dedup.lines.enabled) stages.push_back(lines_stage(config));
   if (!config.decontaminate.inputs.empty()) stages.push_back(decontaminate_stage(config));
-  if (!config.score.classifier.empty() || !config.score.perplexity.empty()) stages.push_back(score_stage(config));
+  if (!config.score.classifier.empty() || !config.score.perplexity.empty())
+    stages.push_back(score_stage(config));
   if (config.scrub.enabled) stages.push_back(scrub_stage(config));
   const auto mixed = [](const SourceConfig& s) { return s.weight > 0 || s.epochs != 1; };
   if (std::any_of(config.sources.begin(), config.sources.end(), mixed)) stages.push_back(mix_stage(config));
@@ -114,7 +115,11 @@ PipelineResult run_pipeline(const PipelineConfig& config, const kn::Exec& exec, 
   PipelineResult result;
   std::string state;
   for (Stage stage : known) {
-    if (stage.name == "extract") stage.inputs = digest_of(inputs).hex();
+    if (stage.name == "extract") {
+      stage.inputs = digest_of(inputs).hex();
+      Json& source_of = stage.config["source_of_parts"] = Json::array();  // a file may go to another source
+      for (const Part& part : parts) source_of.push_back(part.source);
+    }
     tell(result, stage, run_stage(stage, folder, config, exec, log, parts, state, version));
   }
   write_file(folder / "result.json", result.json().dump(1) + "\n", true);

@@ -5,21 +5,15 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <chrono>
 
 #include "cmd/build_id.h"
 #include "cmd/commands.h"
+#include "core/base/clock.h"
 #include "data/packed/pack.h"
 #include "data/tokenizer/tokenizer.h"
 
 namespace llmctl {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // ---------------------------------------------------------------- encode and decode
 

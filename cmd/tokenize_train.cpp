@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <atomic>
-#include <chrono>
 
 #include "cmd/tokenize.h"
+#include "core/base/clock.h"
 #include "data/packed/pack.h"
 #include "data/tokenizer/bpe_train.h"
 #include "data/tokenizer/tokenizer.h"
@@ -30,7 +30,6 @@ void add_document_flags(CLI::App& app, DocumentOptions& o) {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr size_t kPartBytes = size_t{1} << 20;
 
 struct TrainOptions {
@@ -117,7 +116,7 @@ int train(TrainOptions& o, Common& common) {
   if (tokenizer.vocab_size() < o.bpe.vocab_size)
     common.log.warning(fmt::format("the text gives only {} tokens of the {} asked for",
                                    tokenizer.vocab_size(), o.bpe.vocab_size));
-  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  const double seconds = seconds_since(start);
   print_result(common,
                {{"vocab_size", tokenizer.vocab_size()},
                 {"bytes", bytes},

@@ -25,18 +25,14 @@ StageOutcome decontaminate(StageContext& context) {
     columns.add_integer("record");
     for_each_batch(context.exec, part, [&](std::vector<Located>& batch) {
       std::vector<DedupText> texts;
-      uint64_t bytes = 0;
-      for (const Located& l : batch) {
-        texts.push_back({l.place, 0, l.record.text});
-        bytes += l.record.text.size();
-      }
+      for (const Located& l : batch) texts.push_back({l.place, 0, l.record.text});
       for (const Contamination& found : index.find_all(texts, context.exec)) {
         columns.at(1).reals[found.id] = found.overlap;
         columns.at(2).integers[found.id] = found.file;
         columns.at(3).integers[found.id] = found.record;
         if (found.overlap >= c.min_overlap) verdicts.drop(found.id, 0);
       }
-      meter.add(bytes);
+      meter.add(bytes_of(batch));
     });
     verdicts.finish(context.folder, part.number);
   }

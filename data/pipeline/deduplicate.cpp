@@ -6,7 +6,6 @@
 #include "data/pipeline/stages.h"
 
 namespace llmctl {
-namespace {
 
 std::vector<DedupText> texts_of(const Part& part, const PipelineConfig& config,
                                 const std::vector<Located>& batch) {
@@ -18,19 +17,15 @@ std::vector<DedupText> texts_of(const Part& part, const PipelineConfig& config,
   return texts;
 }
 
-uint64_t size_of(const std::vector<Located>& batch) {
-  uint64_t bytes = 0;
-  for (const Located& l : batch) bytes += l.record.text.size();
-  return bytes;
-}
+namespace {
 
 // Verdicts come in ascending order of id: one part's file after another.
 class ClusterVerdicts {
  public:
   explicit ClusterVerdicts(StageContext& context) : context_(context) {}
   void add(const DedupVerdict& v) {
-    advance(v.id >> 40);
-    const uint64_t place = v.id & ((uint64_t{1} << 40) - 1);
+    advance(part_of_id(v.id));
+    const uint64_t place = place_of_id(v.id);
     if (!v.survives()) verdicts_->drop(place, 0);
     Columns& c = verdicts_->columns();
     c.at(1).integers[place] = v.survivor;
@@ -72,7 +67,7 @@ StageOutcome exact(StageContext& context) {
   for (const Part& part : context.parts)
     for_each_batch(context.exec, part, [&](std::vector<Located>& batch) {
       dedup.add(texts_of(part, context.config, batch));
-      meter.add(size_of(batch));
+      meter.add(bytes_of(batch));
     });
   ClusterVerdicts verdicts(context);
   dedup.finish([&](const DedupVerdict& v) { verdicts.add(v); });
@@ -93,7 +88,7 @@ void write_signatures(StageContext& context, const Part& part, const fs::path& f
   MinhashWriter writer(file, options_of(context.config.dedup.minhash), context.exec, true);
   for_each_batch(context.exec, part, [&](std::vector<Located>& batch) {
     writer.add(texts_of(part, context.config, batch));
-    meter.add(size_of(batch));
+    meter.add(bytes_of(batch));
   });
   writer.commit();
   write_file(context.folder.file(part.number, "signed"), context.folder.key(), true);

@@ -43,14 +43,12 @@ void write_part(StageContext& context, const Part& part, Meter& meter) {
       lines[static_cast<size_t>(i)] = line_of(part, batch[static_cast<size_t>(i)]);
     });
     std::string text;
-    uint64_t bytes = 0;
     for (size_t i = 0; i < lines.size(); ++i) {
-      bytes += batch[i].record.text.size();
       digest += digest_of(std::to_string(at++) + lines[i]);
       text += lines[i];
     }
     if (!text.empty()) out.write(packed(text));
-    meter.add(bytes);
+    meter.add(bytes_of(batch));
   });
   if (at == 0) out.write(packed(""));
   out.commit();

@@ -29,12 +29,6 @@ std::string records_name(const StageContext& context, const Part& part) {
   return context.folder.file(part.number, "records").filename().string();
 }
 
-uint64_t size_of(const std::vector<Located>& batch) {
-  uint64_t bytes = 0;
-  for (const Located& l : batch) bytes += l.record.text.size();
-  return bytes;
-}
-
 // ---------------------------------------------------------------- lines
 
 TextPart part_of(const std::string& name) {
@@ -76,12 +70,8 @@ StageOutcome cut_lines(StageContext& context) {
   Meter meter(context.log, "repeated lines", "bytes", outcome.bytes);
   for (const Part& part : context.parts)
     for_each_batch(context.exec, part, [&](std::vector<Located>& batch) {
-      std::vector<DedupText> texts;
-      for (const Located& l : batch)
-        texts.push_back({place_id(part.number, l.place),
-                         static_cast<uint32_t>(context.config.sources[part.source].priority), l.record.text});
-      dedup.add(texts);
-      meter.add(size_of(batch));
+      dedup.add(texts_of(part, context.config, batch));
+      meter.add(bytes_of(batch));
     });
   uint64_t open = 0;  // parts come in ascending order
   std::map<uint64_t, std::vector<uint32_t>> repeated;
@@ -89,8 +79,8 @@ StageOutcome cut_lines(StageContext& context) {
     for (; open < part; ++open, repeated.clear()) cut_part(context, context.parts[open], repeated);
   };
   dedup.finish([&](const RepeatedParts& r) {
-    go_to(r.id >> 40);
-    repeated[r.id & ((uint64_t{1} << 40) - 1)] = r.parts;
+    go_to(part_of_id(r.id));
+    repeated[place_of_id(r.id)] = r.parts;
   });
   go_to(context.parts.size());
   return outcome;
@@ -119,7 +109,7 @@ StageOutcome scrub_texts(StageContext& context) {
     for (int k = 0; k < kPersonalDataKinds; ++k)
       verdicts.columns().add_integer(name_of(static_cast<PersonalData>(k)));
     const Digest digest = rewrite(context, part, [&](std::vector<Located>& batch) {
-      meter.add(size_of(batch));
+      meter.add(bytes_of(batch));
       for_each_index(context.exec, static_cast<int64_t>(batch.size()), [&](int64_t i) {
         Located& l = batch[static_cast<size_t>(i)];
         Scrubbed clean = scrub(l.record.text, options);

@@ -53,6 +53,7 @@ std::vector<uint64_t> copies_of(const StageContext& context, const std::vector<u
       context.log.warning(
           fmt::format("[data] nothing is left of source {}: its weight goes to the others", source.name));
   }
+  const Wide total = weights > 0 ? total_bytes(config, bytes, weights) : 0;
   std::vector<uint64_t> copies;
   for (size_t s = 0; s < bytes.size(); ++s) {
     const SourceConfig& source = config.sources[s];
@@ -61,7 +62,7 @@ std::vector<uint64_t> copies_of(const StageContext& context, const std::vector<u
       copies.push_back(weights == 0 ? most : 0);
       continue;
     }
-    const Wide share = total_bytes(config, bytes, weights) * thousandths(source.weight) / weights;
+    const Wide share = total * thousandths(source.weight) / weights;
     const Wide wanted = share * kOne / bytes[s];
     if (wanted > most)
       context.log.warning(

@@ -82,8 +82,7 @@ class Packing {
         return l.place < from || (!part.copies.empty() && part.copies[l.place] <= round);
       });
       std::vector<std::vector<int32_t>> ids(batch.size());
-      uint64_t bytes = 0;
-      for (const Located& l : batch) bytes += l.record.text.size();
+      const uint64_t bytes = bytes_of(batch);  // before the texts are taken
       for_each_index(context_.exec, static_cast<int64_t>(ids.size()), [&](int64_t i) {
         Document document;
         document.text.swap(batch[static_cast<size_t>(i)].record.text);

@@ -92,6 +92,12 @@ Json parts_json(const std::vector<Part>& parts, const PipelineConfig& config) {
   return list;
 }
 
+uint64_t bytes_of(const std::vector<Located>& batch) {
+  uint64_t bytes = 0;
+  for (const Located& l : batch) bytes += l.record.text.size();
+  return bytes;
+}
+
 void for_each_batch(const kn::Exec& exec, const Part& part,
                     const std::function<void(std::vector<Located>&)>& sink) {
   const RecordFile file(part.records);

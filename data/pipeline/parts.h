@@ -58,6 +58,7 @@ struct Located {
   uint64_t place = 0;
   Record record;
 };
+uint64_t bytes_of(const std::vector<Located>& batch);  // of their texts
 // The part's documents that are alive, in order and in batches of a few MiB. Error{input} naming a file that
 // is damaged.
 void for_each_batch(const kn::Exec& exec, const Part& part,

@@ -36,7 +36,6 @@ void score_part(StageContext& context, const Scorers& scorers, const Part& part,
       if (scorers.classifier) s.quality = scorers.classifier->score(text);
       if (scorers.model) s.perplexity = scorers.model->score(text).perplexity();
     });
-    uint64_t bytes = 0;
     for (size_t i = 0; i < batch.size(); ++i) {
       const uint64_t place = batch[i].place;
       verdicts.columns().at(1).reals[place] = scores[i].quality;
@@ -44,9 +43,8 @@ void score_part(StageContext& context, const Scorers& scorers, const Part& part,
       if (scorers.model && c.max_perplexity > 0 && scores[i].perplexity > c.max_perplexity)
         verdicts.drop(place, 1);
       if (scorers.classifier && scores[i].quality < c.min_quality) verdicts.drop(place, 0);
-      bytes += batch[i].record.text.size();
     }
-    meter.add(bytes);
+    meter.add(bytes_of(batch));
   });
   verdicts.finish(context.folder, part.number);
 }

@@ -13,6 +13,7 @@
 
 #include <optional>
 
+#include "data/dedup/verdict.h"
 #include "data/pipeline/stage.h"
 
 namespace llmctl {
@@ -36,6 +37,16 @@ Stage documents_stage(const PipelineConfig& config);
 inline uint64_t place_id(uint32_t part, uint64_t place) {
   return uint64_t{part} << 40 | place;
 }
+inline uint64_t part_of_id(uint64_t id) {
+  return id >> 40;
+}
+inline uint64_t place_of_id(uint64_t id) {
+  return id & ((uint64_t{1} << 40) - 1);
+}
+
+// A batch of a part as deduplication reads it: ids and priorities; the texts stay the batch's.
+std::vector<DedupText> texts_of(const Part& part, const PipelineConfig& config,
+                                const std::vector<Located>& batch);
 
 // "en" as a number, for columns; and back.
 uint64_t language_number(const std::string& code);

@@ -103,7 +103,7 @@ void sentencepiece_unigram(const std::vector<SentencePiece>& pieces, const Sente
   check_unlike(pieces);
   Json vocab = Json::array(), scores = Json::object(), unknown;
   bool bytes = false, any = false;
-  float lowest = 0, highest = 0;
+  float lowest = 0;
   for (size_t id = 0; id < pieces.size(); ++id) {
     const SentencePiece& piece = pieces[id];
     check(piece.type != PieceType::unused, Code::unsupported, "[tokenizer] piece ", id,
@@ -113,14 +113,11 @@ void sentencepiece_unigram(const std::vector<SentencePiece>& pieces, const Sente
     if (piece.type == PieceType::unknown) unknown = id;
     if (piece.type != PieceType::normal) continue;
     lowest = any ? std::min(lowest, piece.score) : piece.score;
-    highest = any ? std::max(highest, piece.score) : piece.score;
     any = true;
   }
   for (size_t id = 0; id < pieces.size(); ++id)  // always better than what it could be cut into
-    if (pieces[id].type == PieceType::user_defined) {
-      const auto size = static_cast<float>(pieces[id].text.size());
-      scores[std::to_string(id)] = size * highest - 0.1f;
-    }
+    if (pieces[id].type == PieceType::user_defined)
+      scores[std::to_string(id)] = static_cast<float>(0.1 * static_cast<double>(pieces[id].text.size() - 1));
   add_text(pieces, text, source);
   add_tokens(pieces, source);
   source.tokenizer["model"] = {{"type", "Unigram"}, {"unk_id", unknown}, {"byte_fallback", bytes}};

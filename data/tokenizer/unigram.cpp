@@ -2,6 +2,7 @@
 #include "data/tokenizer/unigram.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "data/text/utf8.h"
 #include "kernels/error.h"
@@ -21,19 +22,30 @@ size_t symbol_size(std::string_view piece, size_t at) {
   return point.kind == CodePoint::Kind::valid ? point.bytes : 1;
 }
 
+// sentencepiece counts on from 0 where a sum has grown so large that floats would be coarse.
+constexpr double kLargestSum = 100000;
+void rebase(std::vector<Best>& best, size_t at, size_t frontier) {
+  const double offset = best[at].score;
+  for (size_t i = at; i <= frontier; ++i)
+    if (i == at || best[i].begin != UINT32_MAX) best[i].score = static_cast<float>(best[i].score - offset);
+}
+
 }  // namespace
 
 // Tokens from first to last, unknown stretches joined.
 std::vector<Unigram::Cut> Unigram::cut(std::string_view piece) const {
   check(piece.size() < UINT32_MAX, Code::input, "[tokenizer] piece of ", piece.size(), " bytes is too long");
   std::vector<Best> best(piece.size() + 1);
+  size_t frontier = 0;  // the farthest place with a way to it
   const auto offer = [&](size_t from, size_t to, double score, int32_t id) {
     double sum = best[from].score + score;
     if (single_precision) sum = static_cast<float>(sum);
+    frontier = std::max(frontier, to);
     if (best[to].begin == UINT32_MAX || sum > best[to].score)
       best[to] = {sum, static_cast<uint32_t>(from), id};
   };
   for (size_t at = 0; at < piece.size();) {
+    if (single_precision && std::abs(best[at].score) > kLargestSum) rebase(best, at, frontier);
     const size_t symbol = symbol_size(piece, at);
     bool alone = false;
     uint32_t node = ByteTrie::kRoot;

@@ -3,7 +3,8 @@
 // scores, by Viterbi over the tokens that begin at each code point. A code point that no token spells
 // alone may be unknown at the lowest score less 10; unknown stretches are joined, then spelled in
 // bytes when there are <0xNN> tokens for all of them. Ties go to the token that begins first, as in
-// Hugging Face tokenizers (sums in double) and sentencepiece (sums in float).
+// Hugging Face tokenizers (tokenizer.json: sums in double) and sentencepiece 0.2.3 (.model: sums in float,
+// counted from 0 again beyond 100,000).
 // Time is linear in the piece for a given vocabulary.
 #pragma once
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ids of llmctl against tiktoken, Hugging Face tokenizers and sentencepiece: every text of ../shared/data/text and
-100,000 generated strings, for gpt2, cl100k, o200k, three tokenizer.json of Hugging Face's own trainers and two models
-of sentencepiece's; and what `tokenize convert` writes, opened by tokenizers."""
+"""Ids of llmctl against tiktoken and Hugging Face tokenizers: every text of ../shared/data/text and 100,000 generated
+strings, for gpt2, cl100k, o200k and four tokenizer.json of Hugging Face's own trainers; and what `tokenize convert`
+writes, opened by tokenizers."""
 import base64
 import json
 import pathlib
@@ -10,37 +10,14 @@ import tempfile
 
 import lab
 
-lab.need("tiktoken", "tokenizers", "sentencepiece")
-import sentencepiece  # noqa: E402
+lab.need("tiktoken", "tokenizers")
 import tiktoken  # noqa: E402
 import tiktoken_ext.openai_public as published  # noqa: E402
 import tokenizers  # noqa: E402
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
-from tokenizer_texts import adversarial  # noqa: E402
+from tokenizer_texts import compare, finish, ids_of, texts_of  # noqa: E402
 
 FOLDER = lab.shared("data/tokenizers")
-
-
-def texts_of(count):
-    files = sorted(p for p in lab.shared("data/text").rglob("*") if p.is_file())
-    texts = [p.read_text(encoding="utf-8", errors="replace") for p in files]
-    return texts, adversarial(count, 6)
-
-
-def ids_of(llmctl, tokenizer, texts, scratch, *flags):
-    source, output = scratch / "in.jsonl", scratch / "out.jsonl"
-    source.write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
-    subprocess.run([llmctl, "tokenize", "encode", "--tokenizer", tokenizer, "--input", source, "--output", output, "--force",
-                    *flags], check=True, capture_output=True)
-    return [json.loads(line)["ids"] for line in output.read_text().splitlines()]
-
-
-def compare(figures, name, texts, ours, theirs):
-    assert len(ours) == len(texts), f"{name}: {len(ours)} lines for {len(texts)} texts"
-    wrong = [i for i in range(len(texts)) if ours[i] != theirs(texts[i])]
-    for i in wrong[:5]:
-        print(f"  {name}: {ascii(texts[i][:300])}\n    ours   {ours[i][:40]}\n    theirs {theirs(texts[i])[:40]}")
-    figures.append((name, len(texts), len(wrong)))
 
 
 def ranks(content):
@@ -98,20 +75,9 @@ def trained(corpus):
     return {"hf-bpe": bpe, "hf-unigram": unigram, "hf-wordpiece": words, "hf-bpe-words": split}
 
 
-def sentencepieces(corpus, scratch):
-    lines = scratch / "corpus.txt"
-    lines.write_text("\n".join(corpus))
-    for kind, more in (("bpe", {"byte_fallback": True}), ("unigram", {}),
-                       ("unigram", {"byte_fallback": True, "normalization_rule_name": "identity", "remove_extra_whitespaces": False})):
-        prefix = scratch / f"spm-{kind}-{len(more)}"
-        sentencepiece.SentencePieceTrainer.train(input=str(lines), model_prefix=str(prefix), vocab_size=6000, model_type=kind,
-                                                 minloglevel=2, hard_vocab_limit=False, **more)
-        yield prefix.name, f"{prefix}.model"
-
-
 def main():
-    args = lab.arguments(__doc__.splitlines()[0], ("--strings", 100000))
-    files, strings = texts_of(args.strings)
+    args = lab.arguments(__doc__.splitlines()[0], ("--strings", 100000), ("--seed", 6))
+    files, strings = texts_of(args.strings, args.seed)
     figures = []
     with tempfile.TemporaryDirectory() as name:
         scratch = pathlib.Path(name)
@@ -131,13 +97,7 @@ def main():
             path.parent.mkdir()
             theirs.save(str(path))
             compare(figures, kind, both, ids_of(args.llmctl, path, both, scratch, "--parse-special"), lambda t, e=theirs: e.encode(t).ids)
-        for kind, path in sentencepieces(corpus, scratch):
-            theirs = sentencepiece.SentencePieceProcessor(model_file=path)
-            plain = [t for t in both if "\0" not in t]
-            compare(figures, kind, plain, ids_of(args.llmctl, path, plain, scratch), theirs.encode)
-    for name, count, wrong in figures:
-        print(f"{name:36} {count:7} texts {wrong:6} differ")
-    raise SystemExit(1 if any(wrong for _, _, wrong in figures) else 0)
+    finish(figures)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Strings that are hard to tokenize, drawn by a seed."""
+"""What the tokenizer scripts share: strings that are hard to tokenize, drawn by a seed, ids by llmctl, comparing."""
+import json
 import random
+import subprocess
 import unicodedata
+
+import lab
 
 SCRIPTS = [(0x41, 0x7A), (0xC0, 0x24F), (0x370, 0x3FF), (0x400, 0x52F), (0x590, 0x5FF), (0x600, 0x6FF), (0x900, 0x97F),
            (0xE00, 0xE7F), (0x1100, 0x11FF), (0x1E00, 0x1EFF), (0x3040, 0x30FF), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3),
@@ -56,3 +60,39 @@ def part(draw):
 def adversarial(count, seed):
     draw = random.Random(seed)
     return ["".join(part(draw) for _ in range(draw.randint(1, 10))) for _ in range(count)]
+
+
+def texts_of(count, seed):
+    """Every file of ../shared/data/text, and so many strings."""
+    files = sorted(p for p in lab.shared("data/text").rglob("*") if p.is_file())
+    print(f"{len(files)} files, {count} strings of seed {seed}", flush=True)
+    return [p.read_text(encoding="utf-8", errors="replace") for p in files], adversarial(count, seed)
+
+
+def encoded(llmctl, tokenizer, texts, scratch, *flags):
+    """What `llmctl tokenize encode` says of each text: an object with ids, and offsets where asked for."""
+    source, output = scratch / "in.jsonl", scratch / "out.jsonl"
+    source.write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    command = [llmctl, "tokenize", "encode", "--tokenizer", tokenizer, "--input", source, "--output", output, "--force", *flags]
+    lab.run(*command)
+    return [json.loads(line) for line in output.read_text().splitlines()]
+
+
+def ids_of(llmctl, tokenizer, texts, scratch, *flags):
+    return [line["ids"] for line in encoded(llmctl, tokenizer, texts, scratch, *flags)]
+
+
+def compare(figures, name, texts, ours, theirs):
+    """ours: one list per text; theirs: the function that gives it."""
+    assert len(ours) == len(texts), f"{name}: {len(ours)} lines for {len(texts)} texts"
+    wrong = [i for i in range(len(texts)) if ours[i] != theirs(texts[i])]
+    for i in wrong[:5]:
+        print(f"  {name}: {ascii(texts[i][:300])}\n    ours   {ours[i][:40]}\n    theirs {theirs(texts[i])[:40]}")
+    figures.append((name, len(texts), len(wrong)))
+    print(f"{name:36} {len(texts):7} texts {len(wrong):6} differ", flush=True)
+
+
+def finish(figures):
+    wrong = [name for name, _, differ in figures if differ]
+    print("no differences" if not wrong else f"differences in {', '.join(wrong)}")
+    raise SystemExit(1 if wrong else 0)

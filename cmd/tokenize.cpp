@@ -15,6 +15,10 @@
 namespace llmctl {
 namespace {
 
+// What Tokenizer::load reads.
+constexpr const char* kTokenizerHelp =
+    "model folder, tokenizer.json, .tiktoken, sentencepiece .model, .gguf, or encoder.json with vocab.bpe";
+
 // ---------------------------------------------------------------- encode and decode
 
 struct EncodeFlags {
@@ -183,7 +187,7 @@ int pack(PackFlags& o, Common& common) {
 void declare_encode(CLI::App& verb, Common& common) {
   CLI::App& app = *verb.add_subcommand("encode", "text to ids");
   auto o = std::make_shared<EncodeFlags>();
-  app.add_option("--tokenizer", o->tokenizer, "folder or tokenizer.json")->required();
+  app.add_option("--tokenizer", o->tokenizer, kTokenizerHelp)->required();
   CLI::Option* text = app.add_option("--text", o->text, "the text itself");
   app.add_option("--input", o->input, "JSON lines or text: file, folder, glob or -");
   app.add_option("--output", o->output, "a line {\"ids\": [...]} per document");
@@ -203,7 +207,7 @@ void declare_encode(CLI::App& verb, Common& common) {
 void declare_decode(CLI::App& verb, Common& common) {
   CLI::App& app = *verb.add_subcommand("decode", "ids to text");
   auto o = std::make_shared<DecodeFlags>();
-  app.add_option("--tokenizer", o->tokenizer, "folder or tokenizer.json")->required();
+  app.add_option("--tokenizer", o->tokenizer, kTokenizerHelp)->required();
   app.add_option("--ids", o->ids, "ids, separated by spaces or commas")->required();
   app.add_flag("--keep-special", o->keep_special, "spell special tokens too");
   examples(app, {"llmctl tokenize decode --tokenizer tok --ids '1 2 3'",
@@ -215,7 +219,7 @@ void declare_pack(CLI::App& verb, Common& common) {
   CLI::App& app = *verb.add_subcommand("pack", "documents to token shards");
   auto o = std::make_shared<PackFlags>();
   app.add_option("input", o->inputs, "files, folders, globs or -")->required();
-  app.add_option("--tokenizer", o->tokenizer, "folder or tokenizer.json")->required();
+  app.add_option("--tokenizer", o->tokenizer, kTokenizerHelp)->required();
   app.add_option("--output", o->output, "folder to make")->required();
   app.add_option("--shard-tokens", o->options.shard_tokens, "tokens after which a shard ends")
       ->capture_default_str();

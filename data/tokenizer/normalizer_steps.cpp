@@ -158,9 +158,14 @@ bool is_chinese(char32_t v) {
          (v >= 0xF900 && v <= 0xFAFF) || (v >= 0x2F800 && v <= 0x2FA1F);
 }
 
+// Format characters that Hugging Face, with the table of Unicode 8, does not know yet: they stay.
+bool is_later_format(char32_t v) {
+  return v == 0x8E2 || v == 0x890 || v == 0x891 || v == 0x110CD || (v >= 0x13430 && v <= 0x1343F);
+}
+
 Fate cleaned(char32_t v, std::string& with) {
   const bool break_of_line = v == '\t' || v == '\n' || v == '\r';
-  if (v == 0 || v == 0xFFFD || (is_other(v) && !break_of_line)) return Fate::drop;
+  if (v == 0 || v == 0xFFFD || (is_other(v) && !break_of_line && !is_later_format(v))) return Fate::drop;
   with = " ";
   return is_white_space(v) && v != ' ' ? Fate::change : Fate::keep;
 }

@@ -293,6 +293,17 @@ TEST_CASE("normalizers", "[tokenizer]") {
   }
 }
 
+TEST_CASE("clean_text drops the format characters of Unicode 8, not later ones", "[tokenizer]") {
+  const Normalizer clean(parse_json(R"({"type": "BertNormalizer", "clean_text": true, "lowercase": false,
+      "handle_chinese_chars": false, "strip_accents": false})",
+                                    "case"));
+  CHECK(clean.apply("a\xC2\xAD\xE2\x80\x8B"
+                    "b") == "ab");  // U+00AD, U+200B
+  // U+08E2 (Unicode 9), U+110CD (11), U+13430 (12), U+0890 (14)
+  const std::string later = "\xE0\xA3\xA2\xF0\x91\x83\x8D\xF0\x93\x90\xB0\xE0\xA2\x90";
+  CHECK(clean.apply(later) == later);
+}
+
 TEST_CASE("pre-tokenizers", "[tokenizer]") {
   for (const Case& c : kPreTokenizers) {
     INFO(c.json);

@@ -28,10 +28,11 @@ struct Suite {
   const char* name;
   void (*run)(Bench&);
 };
-constexpr Suite kSuites[] = {
-    {"gemm", bench_gemm},         {"attention", bench_attention}, {"train", bench_train},
-    {"prefill", bench_prefill},   {"decode", bench_decode},       {"tokenize", bench_tokenize},
-    {"numerics", bench_numerics}, {"serve", bench_serve},         {"scaling", bench_scaling}};
+constexpr Suite kSuites[] = {{"gemm", bench_gemm},         {"attention", bench_attention},
+                             {"train", bench_train},       {"prefill", bench_prefill},
+                             {"decode", bench_decode},     {"tokenize", bench_tokenize},
+                             {"numerics", bench_numerics}, {"parallel", bench_parallel},
+                             {"serve", bench_serve},       {"scaling", bench_scaling}};
 
 // Eight chains, so that loads and not the sum's latency set the pace.
 uint64_t read_all(const uint64_t* p, int64_t n) {
@@ -322,7 +323,7 @@ void add_bench(CLI::App& app, Common& common) {
   std::vector<std::string> names;
   for (const Suite& s : kSuites) names.emplace_back(s.name);
   app.add_option("SUITE", *suites,
-                 "gemm, attention, train, prefill, decode, tokenize, numerics, serve, scaling")
+                 "gemm, attention, train, prefill, decode, tokenize, numerics, parallel, serve, scaling")
       ->required()
       ->check(CLI::IsMember(names));
   app.add_flag("--quick", options->quick, "small shapes, a few seconds a suite");
@@ -335,7 +336,8 @@ void add_bench(CLI::App& app, Common& common) {
           {"pair", kn::Bf16Order::pair}, {"amx32", kn::Bf16Order::amx32}}));
   app.add_option("--model", options->model, "all but gemm, attention, tokenize: the shape")
       ->check(CLI::IsMember(kBenchModels));
-  app.add_option("--batch", options->batch, "train, decode, numerics, serve, scaling: sequences at a time")
+  app.add_option("--batch", options->batch,
+                 "train, decode, numerics, parallel, serve, scaling: sequences at a time")
       ->check(CLI::Range(1, 1024));
   app.add_option("--tokens", options->tokens, "models: tokens of each")->check(CLI::Range(2, 32768));
   app.add_option("--axis", options->axes, "scaling: only params, context, threads or batch")

@@ -120,6 +120,7 @@ void bench_prefill(Bench& bench);
 void bench_decode(Bench& bench);
 void bench_tokenize(Bench& bench);
 void bench_numerics(Bench& bench);
+void bench_parallel(Bench& bench);
 void bench_serve(Bench& bench);
 void bench_scaling(Bench& bench);
 // The axes of bench_scaling.

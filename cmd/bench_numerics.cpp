@@ -19,13 +19,6 @@ struct Order {
   bool fixed, digest;
 };
 
-ModelSpec with_leaves(ModelSpec spec, int leaves) {
-  if (leaves == 0) return spec;
-  Json hf = spec.hf;
-  hf["llmctl"]["leaves"] = {{"attention", leaves}, {"mlp", leaves}, {"vocab", leaves}};
-  return make_model_spec(hf, spec.compute, "[bench] numerics");
-}
-
 std::string leaves_text(const ModelSpec& spec) {
   const DecoderConfig& c = spec.config;
   return fmt::format("leaves attention {}, mlp {}, vocabulary {}", c.leaves_attention, c.leaves_mlp,

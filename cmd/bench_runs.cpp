@@ -12,6 +12,13 @@
 #include "core/base/signal.h"
 
 namespace llmctl {
+ModelSpec with_leaves(ModelSpec spec, int leaves) {
+  if (leaves == 0) return spec;
+  Json hf = spec.hf;
+  hf["llmctl"]["leaves"] = {{"attention", leaves}, {"mlp", leaves}, {"vocab", leaves}};
+  return make_model_spec(hf, spec.compute, "[bench] numerics");
+}
+
 TrainConfig step_config(int64_t sequences, int64_t seq, int64_t units, bool contract) {
   TrainConfig c;
   c.unit = {sequences, seq};

@@ -13,6 +13,9 @@ namespace llmctl {
 // `contract`: gradients in fixed point and a digest each step, else plain fp32 sums and none.
 TrainConfig step_config(int64_t sequences, int64_t seq, int64_t units, bool contract);
 
+// The model with so many leaves in every sum (NUMERICS rule 3); 0: its own.
+ModelSpec with_leaves(ModelSpec spec, int leaves);
+
 // A trainer, the config it points to, and its steps so far.
 struct Stepper {
   Stepper(TrainConfig config, ModelSpec spec, const kn::Exec& exec);

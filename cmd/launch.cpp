@@ -37,12 +37,14 @@ int dry_run(const LocalOptions& o, const Common& common) {
 int launch_local(LocalOptions& o, Common& common) {
   SupervisorOptions& s = o.supervisor;
   check(s.ranks >= s.least_ranks, Code::usage, "[launch] -n ", s.ranks, " is below --min-ranks ", s.least_ranks);
+  check(s.elastic || s.slots.empty(), Code::usage, "[launch] --slots ", s.slots.string(), ": want --elastic beside it");
   s.train = train_arguments(o.words, common, s.run);
   s.program = fs::read_symlink("/proc/self/exe").string();
   if (o.dry_run) return dry_run(o, common);
   const SupervisorResult r = supervise(s, common.log);
   check(r.state != "gave up" || r.code == static_cast<int>(Code::interrupted), static_cast<Code>(r.code), "[launch] gave up: ", r.why);
-  Json result = {{"job", r.job}, {"run", s.run.string()}, {"state", r.state}, {"ranks", r.ranks}, {"restarts", r.restarts}};
+  Json result = {{"job", r.job}, {"run", s.run.string()}, {"state", r.state}, {"ranks", r.ranks}, {"restarts", r.restarts},
+                 {"resizes", r.resizes}};
   const Json train = common.json ? Json::parse(r.output, nullptr, false) : Json();
   if (train.is_object()) result["result"] = train;
   std::string text = r.output;
@@ -61,10 +63,14 @@ void add_local(CLI::App& launch, Common& common) {
   app.add_option("--backoff", s.backoff, "seconds before the first restart; doubles each time")->check(CLI::Range(0.0, 3600.0));
   app.add_option("--hang-timeout", s.hang_timeout, "seconds without progress after which a world counts as dead, 0 for never")
       ->check(CLI::Range(0.0, 1e9));
-  app.add_flag("--elastic", s.elastic, "go on with a rank fewer when one fails twice in a row");
+  app.add_flag("--elastic", s.elastic, "go on with fewer ranks when one fails twice in a row, and with more when there is room again");
+  app.add_option("--slots", s.slots, "elastic: a file whose first word is the number of ranks there is room for; watched");
+  app.add_option("--regrow", s.regrow, "elastic: seconds after which the place of a rank that failed is tried again, 0 for never")
+      ->check(CLI::Range(0.0, 1e9));
   app.add_option("--min-ranks", s.least_ranks, "elastic: no fewer ranks than this")->check(at_least(1));
   app.add_flag("--dry-run", o->dry_run, "print the commands and stop");
   examples(app, {"llmctl launch local -n 4 train.json --run runs/first",
+                 "llmctl launch local -n 4 --elastic --slots slots.txt train.json --run runs/first",
                  "llmctl launch local -n 4 --elastic --max-restarts 10 -- train train.json --run runs/first --parallel.zero 2"});
   on_run(app, common, [o, &common] { return launch_local(*o, common); });
 }

@@ -6,6 +6,7 @@
 namespace llmctl::kn {
 
 int64_t merge_pairs(KN_CPU, const PairRanks&, const uint8_t* piece, int64_t size, int32_t* out);
+void merge_short(KN_CPU, const PairRanks&, ShortMerge* merges, int64_t n);
 
 namespace {
 
@@ -70,23 +71,31 @@ struct Ranks {
 #endif
 };
 
+// A piece on its way: symbols that are left, chained, and the ranks of their pairs.
 template <int blocks>
-int64_t merge_in(const PairRanks& table, const uint8_t* piece, int64_t size, int32_t* out) {
-  constexpr int kMost = blocks * 16;
-  alignas(64) uint32_t first[kMost];
+struct Chain {
+  static constexpr int kMost = blocks * 16;
+  Ranks<blocks> ranks;
   uint32_t symbols[kMost];
   uint8_t next[kMost + 1], before[kMost + 1];
-  for (int64_t i = 0; i < size; ++i) {
-    symbols[i] = table.symbols[piece[i]];
-    next[i] = static_cast<uint8_t>(i + 1);
-    before[i] = static_cast<uint8_t>(i - 1);
+  uint32_t size, count;
+
+  void begin(const PairRanks& table, const uint8_t* piece, int64_t bytes) {
+    alignas(64) uint32_t first[kMost];
+    size = count = static_cast<uint32_t>(bytes);
+    for (uint32_t i = 0; i < size; ++i) {
+      symbols[i] = table.symbols[piece[i]];
+      next[i] = static_cast<uint8_t>(i + 1);
+      before[i] = static_cast<uint8_t>(i - 1);
+    }
+    for (uint32_t i = 0; i + 1 < size; ++i) first[i] = table.bytes[piece[i] * 256 + piece[i + 1]] << 8 | i;
+    for (uint32_t i = size - 1; i < kMost; ++i) first[i] = kNothing;
+    ranks.load(first);
   }
-  for (uint32_t i = 0; i + 1 < size; ++i) first[i] = table.bytes[piece[i] * 256 + piece[i + 1]] << 8 | i;
-  for (int64_t i = size - 1; i < kMost; ++i) first[i] = kNothing;
-  Ranks<blocks> ranks;
-  ranks.load(first);
-  int64_t count = size;
-  for (uint32_t low; (low = ranks.lowest()) < kNothing; --count) {
+  // Joins one pair; false when none is left that has a rank.
+  bool step(const PairRanks& table) {
+    const uint32_t low = ranks.lowest();
+    if (low >= kNothing) return false;
     const uint32_t at = low & 255, gone = next[at], after = next[gone], left = before[at];
     const uint32_t joined = table.joined ? table.joined[low >> 8] : table.first_joined + (low >> 8);
     symbols[at] = joined;
@@ -95,9 +104,23 @@ int64_t merge_in(const PairRanks& table, const uint8_t* piece, int64_t size, int
     ranks.set(gone, kNothing);
     ranks.set(at, after < size ? table.rank(joined, symbols[after]) << 8 | at : kNothing);
     if (at > 0) ranks.set(left, table.rank(symbols[left], joined) << 8 | left);
+    --count;
+    return true;
   }
-  for (int64_t i = 0, n = 0; n < count; i = next[i]) out[n++] = static_cast<int32_t>(symbols[i]);
-  return count;
+  int64_t end(int32_t* out) const {
+    int64_t n = 0;
+    for (uint32_t i = 0; n < count; i = next[i]) out[n++] = static_cast<int32_t>(symbols[i]);
+    return n;
+  }
+};
+
+template <int blocks>
+int64_t merge_in(const PairRanks& table, const uint8_t* piece, int64_t size, int32_t* out) {
+  Chain<blocks> chain;
+  chain.begin(table, piece, size);
+  while (chain.step(table)) {
+  }
+  return chain.end(out);
 }
 
 }  // namespace
@@ -107,13 +130,40 @@ int64_t merge_pairs(KN_CPU, const PairRanks& table, const uint8_t* piece, int64_
   return size <= 48 ? merge_in<3>(table, piece, size, out) : merge_in<15>(table, piece, size, out);
 }
 
+// A step waits for the one before it and for the table; steps of other pieces do not.
+void merge_short(KN_CPU, const PairRanks& table, ShortMerge* merges, int64_t n) {
+  constexpr int kTogether = 8;
+  Chain<1> chains[kTogether];
+  for (int64_t from = 0; from < n; from += kTogether) {
+    int open[kTogether], left = static_cast<int>(n - from < kTogether ? n - from : kTogether);
+    for (int i = 0; i < left; ++i) {
+      open[i] = i;
+      chains[i].begin(table, merges[from + i].piece, merges[from + i].size);
+    }
+    while (left > 0)
+      for (int i = 0; i < left;) {
+        const int at = open[i];
+        if (chains[at].step(table)) {
+          ++i;
+          continue;
+        }
+        merges[from + at].count = chains[at].end(merges[from + at].ids);
+        open[i] = open[--left];
+      }
+  }
+}
+
 #if KN_ONCE
 #ifdef __aarch64__
 int64_t merge_pairs(Cpu<Isa::neon>, const PairRanks&, const uint8_t*, int64_t, int32_t*);
+void merge_short(Cpu<Isa::neon>, const PairRanks&, ShortMerge*, int64_t);
 #else
 int64_t merge_pairs(Cpu<Isa::avx2>, const PairRanks&, const uint8_t*, int64_t, int32_t*);
 int64_t merge_pairs(Cpu<Isa::avx512>, const PairRanks&, const uint8_t*, int64_t, int32_t*);
 int64_t merge_pairs(Cpu<Isa::avx512_bf16>, const PairRanks&, const uint8_t*, int64_t, int32_t*);
+void merge_short(Cpu<Isa::avx2>, const PairRanks&, ShortMerge*, int64_t);
+void merge_short(Cpu<Isa::avx512>, const PairRanks&, ShortMerge*, int64_t);
+void merge_short(Cpu<Isa::avx512_bf16>, const PairRanks&, ShortMerge*, int64_t);
 #endif
 
 namespace {
@@ -121,22 +171,26 @@ template <Isa isa>
 int64_t merge_on(const PairRanks& table, const uint8_t* piece, int64_t size, int32_t* out) {
   return merge_pairs(Cpu<isa>{}, table, piece, size, out);
 }
+template <Isa isa>
+void merge_short_on(const PairRanks& table, ShortMerge* merges, int64_t n) {
+  merge_short(Cpu<isa>{}, table, merges, n);
+}
 }  // namespace
 
-PairMerger pair_merger(Isa isa) {
+PairMergers pair_mergers(Isa isa) {
   switch (isa) {
     case Isa::portable:
-      return merge_on<Isa::portable>;
+      return {merge_on<Isa::portable>, merge_short_on<Isa::portable>};
 #ifdef __aarch64__
     case Isa::neon:
-      return merge_on<Isa::neon>;
+      return {merge_on<Isa::neon>, merge_short_on<Isa::neon>};
 #else
     case Isa::avx2:
-      return merge_on<Isa::avx2>;
+      return {merge_on<Isa::avx2>, merge_short_on<Isa::avx2>};
     case Isa::avx512:
-      return merge_on<Isa::avx512>;
+      return {merge_on<Isa::avx512>, merge_short_on<Isa::avx512>};
     default:
-      return merge_on<Isa::avx512_bf16>;
+      return {merge_on<Isa::avx512_bf16>, merge_short_on<Isa::avx512_bf16>};
 #endif
   }
 }

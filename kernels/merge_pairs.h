@@ -37,9 +37,19 @@ struct PairRanks {
   }
 };
 
-constexpr int64_t kLongestMerge = 240;  // bytes
-// Writes the symbols of piece[0, size), 1 <= size <= kLongestMerge, and returns how many.
-using PairMerger = int64_t (*)(const PairRanks&, const uint8_t* piece, int64_t size, int32_t* out);
-PairMerger pair_merger(Isa isa);
+constexpr int64_t kLongestMerge = 240, kShortMerge = 16;  // bytes
+// A piece of 1 to kShortMerge bytes, and room for an id per byte.
+struct ShortMerge {
+  const uint8_t* piece = nullptr;
+  int64_t size = 0;
+  int32_t* ids = nullptr;
+  int64_t count = 0;  // of ids, filled in
+};
+struct PairMergers {
+  // Writes the symbols of piece[0, size), 1 <= size <= kLongestMerge, and returns how many.
+  int64_t (*one)(const PairRanks&, const uint8_t* piece, int64_t size, int32_t* out) = nullptr;
+  void (*many)(const PairRanks&, ShortMerge* merges, int64_t n) = nullptr;
+};
+PairMergers pair_mergers(Isa isa);
 
 }  // namespace llmctl::kn

@@ -9,11 +9,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <map>
 
 #include "core/base/clock.h"
 #include "core/base/signal.h"
 #include "core/train/checkpoint.h"
+#include "parallel/capacity.h"
 #include "parallel/rank_process.h"
+#include "parallel/shell.h"
 #include "parallel/tcp_socket.h"
 
 namespace llmctl {
@@ -61,10 +65,11 @@ class World {
     return out;
   }
 
-  WorldEnd wait() {
+  // make_way: whether the ranks are to save and end for the sake of another world.
+  WorldEnd wait(const std::function<bool()>& make_way) {
     while (running()) {
       attend();
-      if (interrupted() && !told_) tell();
+      if (!told_ && (interrupted() || make_way())) tell();
       if (hung()) return hang();
       if (std::any_of(ranks_.begin(), ranks_.end(), failed) && !told_) return break_up();
     }
@@ -153,28 +158,98 @@ int64_t epoch_in(const Json& lease) {
   return lease.is_object() && lease.contains("epoch") && lease["epoch"].is_number_integer() ? lease["epoch"].get<int64_t>() : 0;
 }
 
+// Whether train takes its words with so many ranks: train itself is asked, by its dry run.
+class Sizes {
+ public:
+  explicit Sizes(const SupervisorOptions& o) : o_(o) {}
+  // The largest number of ranks up to `room` that it takes, 0 when it takes none from least_ranks on.
+  int largest(int room) {
+    for (int n = room; n >= o_.least_ranks; --n)
+      if (fits(n)) return n;
+    return 0;
+  }
+  const std::string& why() const { return why_; }
+
+ private:
+  bool fits(int ranks) {
+    if (const auto known = fits_.find(ranks); known != fits_.end()) return known->second;
+    std::vector<std::string> words = {o_.program, "train"};
+    words.insert(words.end(), o_.train.begin(), o_.train.end());
+    words.insert(words.end(), {"--plan", "--ranks", std::to_string(ranks)});
+    const CommandResult said = run_command(words);
+    if (said.code != 0) why_ = said.output;
+    return fits_[ranks] = said.code == 0;
+  }
+  const SupervisorOptions& o_;
+  std::map<int, bool> fits_;
+  std::string why_;
+};
+
 class Supervisor {
  public:
-  Supervisor(const SupervisorOptions& o, Log& log) : o_(o), log_(log) {
+  Supervisor(const SupervisorOptions& o, Log& log) : o_(o), log_(log), capacity_(o.ranks, o.slots, o.regrow), sizes_(o) {
     result_.job = random_hex(8);
     result_.ranks = o.ranks;
   }
 
   SupervisorResult go() {
+    result_.code = static_cast<int>(Code::input);
+    if (o_.elastic && capacity_.ranks() != o_.ranks && !resize()) return over("gave up");
     for (;;) {
       const int64_t epoch = epoch_in(read_lease(o_.run)), saved = newest_done(o_.run);
-      World world(o_, result_.ranks, result_.job, result_.restarts);
+      World world(o_, result_.ranks, result_.job, result_.restarts + result_.resizes);
       log_.line(fmt::format("launch {}: {} ranks, processes {}", result_.job, result_.ranks, world.pids()));
-      const WorldEnd end = world.wait();
+      int next = result_.ranks;
+      const WorldEnd end = world.wait([&] { return (next = other_size(epoch)) != result_.ranks; });
       result_.code = end.code;
       result_.output = end.output;
       if (end.code == 0) return over("done");
-      if (interrupted() || end.code == static_cast<int>(Code::interrupted)) return interrupted_here();
-      if (!decide(end, epoch, saved)) return over("gave up");
+      const bool left = end.code == static_cast<int>(Code::interrupted);
+      if (interrupted() || (left && next == result_.ranks)) return interrupted_here();
+      if (left)
+        made_way(next, saved);
+      else if (!decide(end, epoch, saved))
+        return over("gave up");
     }
   }
 
  private:
+  // The size that there is room for, once this world has the run; ours as long as there is no news.
+  int other_size(int64_t epoch) {
+    if (!o_.elastic || seconds_since(looked_) < 0.25) return result_.ranks;
+    looked_ = Clock::now();
+    const int room = capacity_.ranks();
+    if (room == asked_room_ || epoch_in(read_heartbeat(o_.run)) <= epoch) return result_.ranks;
+    asked_room_ = room;
+    const int size = room == result_.ranks ? room : sizes_.largest(room);
+    if (size == result_.ranks) return size;
+    if (size == 0) {
+      log_.warning(fmt::format("{}, and no world from {} ranks up is among them: going on with {}", capacity_.why(), o_.least_ranks,
+                               result_.ranks));
+      return result_.ranks;
+    }
+    log_.line(fmt::format("{}: the ranks save, and {} go on instead of {}", capacity_.why(), size, result_.ranks));
+    return size;
+  }
+
+  void made_way(int next, int64_t saved) {
+    if (newest_done(o_.run) > saved) without_progress_ = 0, strikes_ = 0, last_cause_ = -1;
+    ++result_.resizes;
+    result_.ranks = next;
+  }
+
+  // The next world's size, from what there is room for. False: none, and why.
+  bool resize() {
+    asked_room_ = capacity_.ranks();
+    const int size = sizes_.largest(asked_room_);
+    if (asked_room_ < o_.least_ranks) return give_up(fmt::format("there is room for {} ranks, fewer than {}", asked_room_, o_.least_ranks));
+    if (size == 0)
+      return give_up(fmt::format("there is room for {} ranks, and none of the worlds of {} to {} will do: {}", asked_room_, o_.least_ranks,
+                                 asked_room_, sizes_.why()));
+    result_.ranks = size;
+    return true;
+  }
+
   SupervisorResult over(const std::string& state) {
     result_.state = state;
     return result_;
@@ -200,11 +275,7 @@ class Supervisor {
     if (now > saved) without_progress_ = 0, strikes_ = 0, last_cause_ = -1;
     strikes_ = end.cause >= 0 && end.cause == last_cause_ ? strikes_ + 1 : 1;
     last_cause_ = end.cause;
-    if (o_.elastic && end.cause >= 0 && strikes_ >= 2 && result_.ranks > o_.least_ranks) {
-      --result_.ranks;
-      without_progress_ = 0, last_cause_ = -1;
-      log_.warning(fmt::format("rank {} failed twice in a row: going on with {} ranks", end.cause, result_.ranks));
-    }
+    if (o_.elastic && !other_world(end)) return false;
     if (without_progress_ >= o_.max_restarts)
       return give_up(fmt::format("{}; {} restarts brought no newer checkpoint than {}", end.why, without_progress_,
                                  now < 0 ? "none" : fmt::format("step {}", now)));
@@ -220,8 +291,29 @@ class Supervisor {
     return give_up("interrupted before a restart");
   }
 
+  // After a failure: with a place fewer when one rank fails again and again, with what the slots file says now.
+  bool other_world(const WorldEnd& end) {
+    const int before = result_.ranks;
+    const bool again = end.cause >= 0 && strikes_ >= 2 && sizes_.largest(before - 1) > 0;
+    if (again) {
+      capacity_.give_up_one(before);
+      without_progress_ = 0, last_cause_ = -1;
+    }
+    if (capacity_.ranks() == before) return true;
+    if (!resize()) return false;
+    if (again)
+      log_.warning(fmt::format("rank {} failed twice in a row: going on with {} ranks", end.cause, result_.ranks));
+    else if (result_.ranks != before)
+      log_.line(fmt::format("{}: going on with {} ranks", capacity_.why(), result_.ranks));
+    return true;
+  }
+
   const SupervisorOptions& o_;
   Log& log_;
+  Capacity capacity_;
+  Sizes sizes_;
+  int asked_room_ = -1;  // the room that ours is the answer to
+  Clock::time_point looked_{};
   SupervisorResult result_;
   int without_progress_ = 0, strikes_ = 0, last_cause_ = -1;
 };

@@ -5,8 +5,10 @@
 // of the run (lease.h) tells of progress for hang_timeout seconds, the world is stopped and started again
 // from the last complete checkpoint, after a pause that doubles each time. Restarts are counted until a
 // newer checkpoint is there. An error that another try would meet again (exit codes 1 to 5) is final.
-// Elastic: a rank that is the cause twice in a row without a new checkpoint is given up, and the world
-// goes on with one rank fewer - with the same bits, as any layout has.
+// Elastic: the world has the largest number of ranks that there is room for (capacity.h) and that train's
+// layout divides into, with the same bits as any other. A rank that is the cause twice in a row without a
+// new checkpoint gives its place up. When there is room for a larger world, or for this one no more, the
+// ranks are told as before a time limit: they end their step, save, and start again as the other world.
 #pragma once
 
 #include <string>
@@ -26,12 +28,15 @@ struct SupervisorOptions {
   double backoff = 1;    // seconds before the first restart
   double hang_timeout = 600;  // 0: never
   bool elastic = false;
+  fs::path slots;      // elastic: the file that says how many ranks there is room for, "" for none
+  double regrow = 300;  // elastic: seconds after which the place of a rank that was given up is tried again, 0: never
 };
 
 struct SupervisorResult {
   int code = 0;       // the exit status: 0, 130, or the world's last
   int ranks = 0;      // of the last world
-  int restarts = 0;   // in all
+  int restarts = 0;   // in all, after failures
+  int resizes = 0;    // in all, worlds told to make way for a larger or smaller one
   std::string job;    // the name of this launch, in lease.json
   std::string state;  // done, interrupted, gave up
   std::string why;    // when it gave up, one line without a dot

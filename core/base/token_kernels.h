@@ -12,8 +12,10 @@ using kn::AsciiCut;
 using kn::AsciiCutter;
 using kn::AsciiPattern;
 using kn::kLongestMerge;
-using kn::pair_merger;
-using kn::PairMerger;
+using kn::kShortMerge;
+using kn::pair_mergers;
+using kn::PairMergers;
 using kn::PairRanks;
+using kn::ShortMerge;
 
 }  // namespace llmctl

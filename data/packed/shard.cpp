@@ -237,6 +237,8 @@ void read_provenance(const fs::path& folder, PackedCorpus& corpus) {
 
 PackedCorpus open_packed(const fs::path& path) {
   PackedCorpus corpus;
+  check(!fs::exists(path / "unfinished"), Code::input, "[shard] ", path.string(),
+        ": `data run` began to make it again and did not finish; run it once more");
   if (!fs::is_directory(path)) {
     corpus.shards.emplace_back(path);
     corpus.digest = digest_of_file(with_suffix(base_of(path), ".bin")).hex();

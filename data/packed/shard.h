@@ -60,7 +60,8 @@ class Shard {
   std::shared_ptr<const State> state_;
 };
 
-// A packed folder, or one shard given by its file.
+// A packed folder, or one shard given by its file. Error{input} for a folder with a file `unfinished`: `data
+// run` puts it there while what its shards are made of may change.
 struct PackedCorpus {
   std::vector<Shard> shards;
   std::string tokenizer_digest;  // "" when there is no provenance

@@ -130,7 +130,7 @@ StageOutcome minhash(StageContext& context) {
 uint64_t alive_bytes(const std::vector<Part>& parts) {
   uint64_t bytes = 0;
   for (const Part& part : parts) {
-    const Columns columns = Columns::load(part.columns, {"bytes"});
+    const Columns columns = Columns::load(part.sizes, {"bytes"});
     const std::vector<uint64_t>& sizes = columns.get("bytes").integers;
     for (uint64_t d = 0; d < part.documents; ++d) bytes += part.alive[d] ? sizes[d] : 0;
   }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Documents as JSON lines, zstd, one file a source file: {"text", "id": "FILE/NUMBER", "source", "file",
-// "offset", "length"} and "url", "date", "licence", "language" where there is one; "copies" where there are
-// several. Keys stay: other tools read them.
+// Documents as JSON lines, zstd in frames of about 1 MiB, one file a source file: {"text", "id":
+// "FILE/NUMBER", "source", "file", "offset", "length"} and "url", "date", "licence", "language" where there
+// is one; "copies" where there are several. Keys stay: other tools read them.
 #include <zstd.h>
 
-#include "data/packed/pack.h"
+#include "core/base/each_index.h"
 #include "data/pipeline/stages.h"
 
 namespace llmctl {
@@ -31,9 +31,38 @@ std::string packed(const std::string& text) {
   return out;
 }
 
+// Lines into frames that end with the line that reaches kFrame: their bytes do not depend on the batches.
+class FrameWriter {
+ public:
+  FrameWriter(const fs::path& file, const kn::Exec& exec) : out_(file, true), exec_(exec) {}
+  void add(const std::string& line) {
+    if (frames_.empty() || frames_.back().size() >= kFrame) frames_.emplace_back();
+    frames_.back() += line;
+  }
+  // Packs and writes the frames that are full; all of them at the end, at least one.
+  void flush(bool at_end) {
+    if (at_end && frames_.empty() && out_.written() == 0) frames_.emplace_back();
+    const size_t full =
+        frames_.size() - (at_end || frames_.empty() || frames_.back().size() >= kFrame ? 0 : 1);
+    for_each_index(exec_, static_cast<int64_t>(full), [&](int64_t i) {
+      std::string& frame = frames_[static_cast<size_t>(i)];
+      frame = packed(frame);
+    });
+    for (size_t i = 0; i < full; ++i) out_.write(frames_[i]);
+    frames_.erase(frames_.begin(), frames_.begin() + static_cast<int64_t>(full));
+    if (at_end) out_.commit();
+  }
+
+ private:
+  static constexpr size_t kFrame = size_t{1} << 20;
+  OutputFile out_;
+  const kn::Exec& exec_;
+  std::vector<std::string> frames_;
+};
+
 void write_part(StageContext& context, const Part& part, Meter& meter) {
   const fs::path file = context.folder.file(part.number, "jsonl.zst");
-  OutputFile out(file, true);
+  FrameWriter out(file, context.exec);
   Digest digest;
   uint64_t at = 0;
   for_each_batch(context.exec, part, [&](std::vector<Located>& batch) {
@@ -42,16 +71,14 @@ void write_part(StageContext& context, const Part& part, Meter& meter) {
     for_each_index(context.exec, static_cast<int64_t>(batch.size()), [&](int64_t i) {
       lines[static_cast<size_t>(i)] = line_of(part, batch[static_cast<size_t>(i)]);
     });
-    std::string text;
-    for (size_t i = 0; i < lines.size(); ++i) {
-      digest += digest_of(std::to_string(at++) + lines[i]);
-      text += lines[i];
+    for (const std::string& line : lines) {
+      digest += digest_of(std::to_string(at++) + line);
+      out.add(line);
     }
-    if (!text.empty()) out.write(packed(text));
+    out.flush(false);
     meter.add(bytes_of(batch));
   });
-  if (at == 0) out.write(packed(""));
-  out.commit();
+  out.flush(true);
   Verdicts(part.documents).finish(context.folder, part.number, digest, {file.filename().string()});
 }
 

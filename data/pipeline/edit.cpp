@@ -8,8 +8,15 @@
 namespace llmctl {
 namespace {
 
+// Verdicts whose column 1 says how long texts are now.
+Verdicts sized_verdicts(const Part& part) {
+  Verdicts verdicts(part.documents);
+  verdicts.columns().add_integer("bytes");
+  return verdicts;
+}
+
 // A part's records anew: `edit` changes those of a batch, places of what is dropped stay, empty.
-Digest rewrite(StageContext& context, const Part& part,
+Digest rewrite(StageContext& context, const Part& part, Verdicts& sizes,
                const std::function<void(std::vector<Located>&)>& edit) {
   RecordFileWriter writer(context.folder.file(part.number, "records"), true);
   Record nothing;
@@ -19,6 +26,7 @@ Digest rewrite(StageContext& context, const Part& part,
     for (const Located& l : batch) {
       while (writer.records() < l.place) writer.add(nothing);
       writer.add(l.record);
+      sizes.columns().at(1).integers[l.place] = l.record.text.size();
     }
   });
   while (writer.records() < part.documents) writer.add(nothing);
@@ -39,15 +47,15 @@ TextPart part_of(const std::string& name) {
 void cut_part(StageContext& context, const Part& part,
               const std::map<uint64_t, std::vector<uint32_t>>& repeated) {
   const LinesConfig& lines = context.config.dedup.lines;
-  Verdicts verdicts(part.documents);
+  Verdicts verdicts = sized_verdicts(part);
   verdicts.columns().add_integer("removed");
-  const Digest digest = rewrite(context, part, [&](std::vector<Located>& batch) {
+  const Digest digest = rewrite(context, part, verdicts, [&](std::vector<Located>& batch) {
     for_each_index(context.exec, static_cast<int64_t>(batch.size()), [&](int64_t i) {
       Located& l = batch[static_cast<size_t>(i)];
       const auto at = repeated.find(l.place);
       if (at == repeated.end()) return;
       auto left = without_parts(l.record.text, part_of(lines.part), at->second, lines.max_removed);
-      verdicts.columns().at(1).integers[l.place] = l.record.text.size() - (left ? left->size() : 0);
+      verdicts.columns().at(2).integers[l.place] = l.record.text.size() - (left ? left->size() : 0);
       if (!left || left->empty()) verdicts.drop(l.place, 0);
       l.record.text = left ? std::move(*left) : "";
     });
@@ -65,7 +73,7 @@ StageOutcome cut_lines(StageContext& context) {
                   context.exec);
   StageOutcome outcome;
   outcome.rules = {"lines.max_removed"};
-  outcome.has_texts = true;
+  outcome.has_texts = outcome.has_sizes = true;
   outcome.bytes = alive_bytes(context.parts);
   Meter meter(context.log, "repeated lines", "bytes", outcome.bytes);
   for (const Part& part : context.parts)
@@ -100,22 +108,22 @@ ScrubOptions options_of(const ScrubConfig& s) {
 StageOutcome scrub_texts(StageContext& context) {
   const ScrubOptions options = options_of(context.config.scrub);
   StageOutcome outcome;
-  outcome.has_texts = true;
+  outcome.has_texts = outcome.has_sizes = true;
   outcome.bytes = alive_bytes(context.parts);
   Meter meter(context.log, "personal data", "bytes", outcome.bytes);
   for (const Part& part : context.parts) {
     if (!context.folder.finished_part(part.number).is_null()) continue;
-    Verdicts verdicts(part.documents);
+    Verdicts verdicts = sized_verdicts(part);
     for (int k = 0; k < kPersonalDataKinds; ++k)
       verdicts.columns().add_integer(name_of(static_cast<PersonalData>(k)));
-    const Digest digest = rewrite(context, part, [&](std::vector<Located>& batch) {
+    const Digest digest = rewrite(context, part, verdicts, [&](std::vector<Located>& batch) {
       meter.add(bytes_of(batch));
       for_each_index(context.exec, static_cast<int64_t>(batch.size()), [&](int64_t i) {
         Located& l = batch[static_cast<size_t>(i)];
         Scrubbed clean = scrub(l.record.text, options);
         l.record.text = std::move(clean.text);
         for (size_t k = 0; k < clean.counts.size(); ++k)
-          verdicts.columns().at(1 + k).integers[l.place] = clean.counts[k];
+          verdicts.columns().at(2 + k).integers[l.place] = clean.counts[k];
       });
     });
     verdicts.finish(context.folder, part.number, digest, {records_name(context, part)});

@@ -226,7 +226,7 @@ void load(const StageFolder& folder, const Json&, std::vector<Part>& parts) {
           " is missing; run again");
     part.documents = done["documents"];
     part.records = folder.file(part.number, "records");
-    part.columns = folder.file(part.number, "columns");
+    part.columns = part.sizes = folder.file(part.number, "columns");
   }
 }
 

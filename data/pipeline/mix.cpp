@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How many copies of each document: whole epochs of its source, and one more for a share of its documents
-// that is a function of (seed, id). Integers only.
+// that is a function of (seed, id). Integers only. Weights are of the bytes of text as they are packed, after
+// lines were cut and personal data replaced.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -21,7 +22,7 @@ uint64_t thousandths(double value) {
 std::vector<uint64_t> bytes_of_sources(const StageContext& context) {
   std::vector<uint64_t> bytes(context.config.sources.size());
   for (const Part& part : context.parts) {
-    const Columns columns = Columns::load(part.columns, {"bytes"});
+    const Columns columns = Columns::load(part.sizes, {"bytes"});
     for (uint64_t d = 0; d < part.documents; ++d)
       if (part.alive[d]) bytes[part.source] += columns.get("bytes").integers[d];
   }

@@ -4,16 +4,12 @@
 #include <map>
 #include <set>
 
-#include "data/packed/pack.h"
+#include "core/base/each_index.h"
+#include "data/pipeline/finished_files.h"
 #include "data/text/json_fields.h"
 
 namespace llmctl {
 namespace {
-
-Json identity_json(const fs::path& file) {
-  const FileIdentity i = identity_of(file);
-  return {i.device, i.inode, i.size, i.written, i.changed};
-}
 
 struct Known {
   std::vector<std::string> paths;
@@ -100,11 +96,19 @@ uint64_t bytes_of(const std::vector<Located>& batch) {
 
 void for_each_batch(const kn::Exec& exec, const Part& part,
                     const std::function<void(std::vector<Located>&)>& sink) {
+  for_each_batch(exec, part, 0, [&](std::vector<Located>& batch) {
+    sink(batch);
+    return true;
+  });
+}
+
+void for_each_batch(const kn::Exec& exec, const Part& part, uint64_t from,
+                    const std::function<bool(std::vector<Located>&)>& sink) {
   const RecordFile file(part.records);
   check(file.records() == part.documents, Code::input, "[data] ", part.records.string(), " holds ",
         file.records(), " records, ", part.documents, " are expected; delete it and run again");
   const uint64_t at_once = static_cast<uint64_t>(exec.pool->threads()) * 2;
-  for (uint64_t first = 0; first < file.blocks(); first += at_once) {
+  for (uint64_t first = file.block_of(from); first < file.blocks(); first += at_once) {
     const uint64_t n = std::min(at_once, file.blocks() - first);
     std::vector<std::vector<Record>> blocks(n);
     for_each_index(exec, static_cast<int64_t>(n), [&](int64_t i) {
@@ -114,8 +118,8 @@ void for_each_batch(const kn::Exec& exec, const Part& part,
     uint64_t place = file.first_of(first);
     for (auto& block : blocks)
       for (Record& r : block)
-        if (const uint64_t p = place++; part.alive[p]) batch.push_back({p, std::move(r)});
-    if (!batch.empty()) sink(batch);
+        if (const uint64_t p = place++; part.alive[p] && p >= from) batch.push_back({p, std::move(r)});
+    if (!batch.empty() && !sink(batch)) return;
   }
 }
 

@@ -26,6 +26,7 @@ struct Part {
   // Since extraction:
   uint64_t documents = 0;
   fs::path records, columns;     // texts as the last stage left them; signals
+  fs::path sizes;                // columns whose `bytes` are of those texts
   std::vector<bool> alive;       // by place
   std::vector<uint64_t> copies;  // by place, since the mixture; none: one of each that is alive
 };
@@ -63,5 +64,8 @@ uint64_t bytes_of(const std::vector<Located>& batch);  // of their texts
 // is damaged.
 void for_each_batch(const kn::Exec& exec, const Part& part,
                     const std::function<void(std::vector<Located>&)>& sink);
+// The same from a place on, until the sink says false.
+void for_each_batch(const kn::Exec& exec, const Part& part, uint64_t from,
+                    const std::function<bool(std::vector<Located>&)>& sink);
 
 }  // namespace llmctl

@@ -43,6 +43,14 @@ void open_folder(const fs::path& folder) {
   check(!ec, Code::io, "[data] ", folder.string(), ": cannot create: ", ec.message());
 }
 
+// A run has one output: what an earlier config of it made goes.
+void remove_other_output(const fs::path& folder, const std::string& output, Log& log) {
+  const fs::path other = folder / folder_of(output == "pack" ? "documents" : "pack");
+  if (!fs::exists(other)) return;
+  log.warning("[data] " + other.filename().string() + " is of an earlier config: it is removed");
+  fs::remove_all(other);
+}
+
 void tell(PipelineResult& result, const Stage& stage, const Json& manifest) {
   const std::string name = folder_of(stage.name);
   if (stage.name == "extract") {
@@ -102,6 +110,7 @@ PipelineResult run_pipeline(const PipelineConfig& config, const kn::Exec& exec, 
   const FolderLock lock(folder);
   fs::remove(folder / "result.json");
   std::vector<Part> parts = list_parts(config, folder, log);
+  remove_other_output(folder, known.back().name, log);
   PipelineConfig copy = config;
   Json folders = Json::array();
   for (const Stage& stage : known) folders.push_back(folder_of(stage.name));
@@ -120,6 +129,9 @@ PipelineResult run_pipeline(const PipelineConfig& config, const kn::Exec& exec, 
       Json& source_of = stage.config["source_of_parts"] = Json::array();  // a file may go to another source
       for (const Part& part : parts) source_of.push_back(part.source);
     }
+    const bool is_output = stage.name == known.back().name;
+    check(!is_output || result.documents_out > 0, Code::input, "[data] nothing is left of ",
+          result.documents_in, " documents to write: see `llmctl data report ", folder.string(), "`");
     tell(result, stage, run_stage(stage, folder, config, exec, log, parts, state, version));
   }
   write_file(folder / "result.json", result.json().dump(1) + "\n", true);

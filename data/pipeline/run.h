@@ -5,8 +5,15 @@
 // the part under way and changes no byte of the result.
 //
 // What changed meanwhile: a source file or a part of the config: what depends on it is done again, and it
-// is said. A source file that is gone, or one more: Error{input}. A damaged file: Error{input} naming it;
-// one that is missing is made again.
+// is said. A source file that is gone, or one more: Error{input}. A file of a stage that is missing, cut
+// or not what was written (finished_files.h) is made again, and it is said: of extraction and of packed
+// shards that part alone, of other stages all. What a disk spoils unseen is Error{input} naming the file.
+//
+// Stale results: result.json is there only when all is as the config says. While a stage is made again, the
+// folder of shards has a file `unfinished`, and open_packed() refuses it; shards of another config are
+// removed before the first of this one is written, and 10-documents when the config packs, or 10-pack.
+//
+// When no document is left to write: Error{input}, whatever the output, and no output.
 #pragma once
 
 #include "data/pipeline/stage.h"

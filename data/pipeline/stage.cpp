@@ -11,7 +11,7 @@ namespace llmctl {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr int kFormat = 1;  // of a stage's files: another number makes every stage anew
+constexpr int kFormat = 2;  // of a stage's files: another number makes every stage anew
 
 // Null when it is not there or not whole: a kill may have come at any point.
 Json read_if_whole(const fs::path& file) {
@@ -20,19 +20,9 @@ Json read_if_whole(const fs::path& file) {
   return read_json(file);
 }
 
-bool all_there(const fs::path& folder, const Json& files) {
-  for (const Json& f : files) {
-    std::error_code ec;
-    const auto bytes = fs::file_size(folder / f["name"].get<std::string>(), ec);
-    if (ec || bytes != f["bytes"].get<uint64_t>()) return false;
-  }
-  return true;
-}
-
 Json list_files(const fs::path& folder, const std::vector<std::string>& names) {
   Json list = Json::array();
-  for (const std::string& name : names)
-    list.push_back({{"name", name}, {"bytes", fs::file_size(folder / name)}});
+  for (const std::string& name : names) list.push_back(finished_file(folder, name));
   return list;
 }
 
@@ -48,15 +38,20 @@ struct Tally {
   }
 };
 
-// Applies the verdicts of one part and counts them.
-void apply_part(const fs::path& file, const std::vector<std::string>& rules, Part& part, Tally& all,
-                Tally& source) {
+std::vector<uint64_t> sizes_of(const fs::path& file) {
+  return Columns::load(file, {"bytes"}).get("bytes").integers;
+}
+
+// Applies the verdicts of one part and counts them. `edited`: the stage changed texts and says their sizes.
+void apply_part(const fs::path& file, const std::vector<std::string>& rules, bool edited, Part& part,
+                Tally& all, Tally& source) {
   const Columns verdicts = Columns::load(file, {"rule"});
   const std::vector<uint64_t>& rule = verdicts.get("rule").integers;
   check(rule.size() == part.documents, Code::input, "[data] ", file.string(), " holds ", rule.size(),
         " verdicts, expected ", part.documents, "; delete it and run again");
-  const Columns sizes = Columns::load(part.columns, {"bytes"});
-  const std::vector<uint64_t>& bytes = sizes.get("bytes").integers;
+  const std::vector<uint64_t> bytes = sizes_of(part.sizes);
+  if (edited) part.sizes = file;
+  const std::vector<uint64_t> left = edited ? sizes_of(part.sizes) : bytes;
   if (part.alive.empty()) part.alive.assign(part.documents, true);
   for (uint64_t d = 0; d < rule.size(); ++d) {
     if (!part.alive[d]) continue;
@@ -65,7 +60,7 @@ void apply_part(const fs::path& file, const std::vector<std::string>& rules, Par
       t->bytes_in += bytes[d];
       if (rule[d] == 0) {
         ++t->kept;
-        t->bytes_kept += bytes[d];
+        t->bytes_kept += left[d];
         continue;
       }
       check(rule[d] <= rules.size(), Code::input, "[data] ", file.string(), ": rule ", rule[d], " of ",
@@ -86,6 +81,23 @@ void remove_unfinished(const fs::path& folder) {
   for (const fs::path& file : found) fs::remove(file);
 }
 
+// The key of the files in a stage's folder: "" when nobody says.
+std::string key_of(const fs::path& folder) {
+  if (fs::exists(folder / "unfinished")) return read_file(folder / "unfinished");
+  const Json manifest = read_if_whole(folder / "stage.json");
+  return manifest.is_object() ? manifest["key"].get<std::string>() : "";
+}
+
+// Before anything of a stage is made: what is of another key, and what a killed run was writing, goes.
+void open_stage(const fs::path& folder, const std::string& key) {
+  if (key_of(folder) != key) fs::remove_all(folder);
+  fs::create_directories(folder);
+  write_file(folder / "unfinished", key, true);
+  fs::remove(folder / "stage.json");
+  fs::remove_all(folder / "scratch");
+  remove_unfinished(folder);
+}
+
 const char* why_again(const Json& manifest, const Stage& stage) {
   return manifest["config"] == stage.config ? "what it reads has changed" : "its config has changed";
 }
@@ -95,12 +107,12 @@ Json new_manifest(const Stage& stage, StageContext& context) {
   fs::create_directories(context.scratch);
   const StageOutcome outcome = stage.work(context);
   fs::remove_all(context.scratch);
-  std::vector<std::string> files = outcome.files;
+  Json files = outcome.files;
   Digest digest = outcome.digest;
   for (const Part& part : context.parts) {
     const Json done = context.folder.finished_part(part.number);
     check(!done.is_null(), Code::bug, "[data] ", stage.name, ": part ", part.number, " was not finished");
-    for (const Json& f : done["files"]) files.push_back(f["name"]);
+    for (const Json& f : done["files"]) files.push_back(f);
     digest += digest_of(std::to_string(part.number) + done["digest"].get<std::string>());
   }
   return {{"stage", stage.name},
@@ -110,16 +122,22 @@ Json new_manifest(const Stage& stage, StageContext& context) {
           {"inputs", stage.inputs},
           {"rules", outcome.rules},
           {"has_texts", outcome.has_texts},
+          {"has_sizes", outcome.has_sizes},
           {"extra", outcome.extra},
           {"digest", digest_of(stage.name + digest.hex()).hex()},
           {"seconds", std::chrono::duration<double>(Clock::now() - start).count()},
           {"bytes", outcome.bytes},
           {"threads", context.exec.pool->threads()},
           {"peak_memory", peak_resident_bytes()},
-          {"files", list_files(context.folder.path(), files)}};
+          {"files", files}};
 }
 
 }  // namespace
+
+void hold_folder(const fs::path& folder) {
+  const fs::path mark = folder / "unfinished";
+  if (!fs::exists(mark) && fs::exists(folder / "stage.json")) write_file(mark, key_of(folder), true);
+}
 
 std::string folder_of(const std::string& stage) {
   int number = 1;
@@ -137,7 +155,7 @@ fs::path StageFolder::file(uint32_t part, const char* suffix) const {
 
 Json StageFolder::finished_part(uint32_t part) const {
   Json json = read_if_whole(file(part, "json"));
-  if (!json.is_object() || json["key"] != key_ || !all_there(folder_, json["files"])) return nullptr;
+  if (!json.is_object() || json["key"] != key_ || !fault_of(folder_, json["files"]).empty()) return nullptr;
   return json;
 }
 
@@ -164,14 +182,13 @@ Json run_stage(const Stage& stage, const fs::path& run, const PipelineConfig& co
   Json manifest = read_if_whole(file);
   const bool known = manifest.is_object();
   const bool same = known && manifest["key"] == key && manifest["inputs"] == stage.inputs;
-  const bool whole = same && all_there(folder, manifest["files"]);
+  const std::string fault = same ? fault_of(folder, manifest["files"]) : "";
+  const bool whole = same && fault.empty();
   if (known && !same) log.warning("[data] " + name + ": " + why_again(manifest, stage) + ": done again");
-  if (same && !whole) log.warning("[data] " + name + ": a file of it is missing or cut off: done again");
+  if (!fault.empty()) log.warning("[data] " + name + ": " + fault + ": it is made again");
   if (!whole) {
-    fs::remove(file);  // before anything it speaks of changes
-    fs::create_directories(folder);
-    fs::remove_all(folder / "scratch");
-    remove_unfinished(folder);
+    for (const char* output : {"pack", "documents"}) hold_folder(run / folder_of(output));
+    open_stage(folder, key);
     StageContext context{config, exec, log, parts, StageFolder(folder, key), folder / "scratch", version};
     manifest = new_manifest(stage, context);
   }
@@ -181,7 +198,8 @@ Json run_stage(const Stage& stage, const fs::path& run, const PipelineConfig& co
     Tally all;
     std::vector<Tally> sources(config.sources.size());
     for (Part& part : parts)
-      apply_part(done.file(part.number, "verdicts"), manifest["rules"], part, all, sources[part.source]);
+      apply_part(done.file(part.number, "verdicts"), manifest["rules"], manifest["has_sizes"], part, all,
+                 sources[part.source]);
     manifest.update(all.json());
     for (size_t s = 0; s < sources.size(); ++s)
       manifest["sources"][config.sources[s].name] = sources[s].json();
@@ -191,11 +209,13 @@ Json run_stage(const Stage& stage, const fs::path& run, const PipelineConfig& co
   } else {
     Tally all, source;
     for (Part& part : parts)
-      apply_part(done.file(part.number, "verdicts"), manifest["rules"], part, all, source);
+      apply_part(done.file(part.number, "verdicts"), manifest["rules"], manifest["has_sizes"], part, all,
+                 source);
     log.line(fmt::format("{}: done before", name));
   }
   if (manifest["has_texts"])
     for (Part& part : parts) part.records = done.file(part.number, "records");
+  fs::remove(folder / "unfinished");
   state = manifest["digest"];
   return manifest;
 }

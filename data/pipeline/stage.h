@@ -5,14 +5,16 @@
 //   NN-name/part-00000.records    texts, when it changes them
 //   NN-name/part-00000.json       the part is done (key, counts)
 //   NN-name/stage.json            all is done: key, config, rules, counts by rule and source, seconds,
-//   memory,
-//                                 digest of what it made; written last
+//                                 memory, digest of what it made; written last
+//   NN-name/unfinished            the key of the files that are here, until stage.json says that all are
 // The key is a digest of the stage's part of the config and of the digest of the stage before. A stage, or
-// a part of one, whose file says its key is not done again; one whose key differs is, and it is said why.
+// a part of one, whose file says its key and whose files are sound (finished_files.h) is not done again; one
+// whose key differs is, from an empty folder, and it is said why.
 #pragma once
 
 #include <map>
 
+#include "data/pipeline/finished_files.h"
 #include "data/pipeline/parts.h"
 #include "data/records/columns.h"
 
@@ -25,7 +27,7 @@ class StageFolder {
   const std::string& key() const { return key_; }
   // folder/part-00007.suffix
   fs::path file(uint32_t part, const char* suffix) const;
-  // What finish_part() said of that part under this key, when the files it lists are there; null otherwise.
+  // What finish_part() said of that part under this key, when the files it lists are sound; null otherwise.
   Json finished_part(uint32_t part) const;
   // `files` are names in the folder.
   void finish_part(uint32_t part, Json counts, const std::vector<std::string>& files) const;
@@ -49,11 +51,12 @@ struct StageContext {
 // What it gives back, beside its files: verdicts of every part.
 struct StageOutcome {
   std::vector<std::string> rules;
-  Json extra = Json::object();     // into the manifest
-  Digest digest;                   // of what it made of no part alone (shards)
-  std::vector<std::string> files;  // names of those, in its folder
-  bool has_texts = false;          // the parts' records are part-N.records from here on
-  uint64_t bytes = 0;              // read, for the throughput
+  Json extra = Json::object();  // into the manifest
+  Digest digest;                // of what it made of no part alone (shards)
+  Json files = Json::array();   // those, as finished_file() lists them
+  bool has_texts = false;       // the parts' records are part-N.records from here on
+  bool has_sizes = false;       // and the column `bytes` of part-N.verdicts says how long they are
+  uint64_t bytes = 0;           // read, for the throughput
 };
 
 struct Stage {
@@ -83,6 +86,10 @@ class Verdicts {
 // the digest of the stage before and becomes this one's. `version`: of llmctl.
 Json run_stage(const Stage& stage, const fs::path& run, const PipelineConfig& config, const kn::Exec& exec,
                Log& log, std::vector<Part>& parts, std::string& state, const std::string& version);
+
+// Says of a finished stage's folder that its files may be of another run than the one under way, until
+// run_stage() has looked at them: readers of shards refuse it. Nothing when the stage was not finished.
+void hold_folder(const fs::path& folder);
 
 // "04-minhash" of "minhash": the number is the stage's place among all there are.
 std::string folder_of(const std::string& stage);

@@ -204,6 +204,7 @@ struct RecordFile::State {
     }
   }
   uint64_t block_of(uint64_t place) const {
+    if (place >= tail.records) return index.size();
     const auto after = std::upper_bound(index.begin(), index.end(), place,
                                         [](uint64_t p, const BlockEntry& e) { return p < e.first_place; });
     return static_cast<uint64_t>(after - index.begin()) - 1;
@@ -219,6 +220,9 @@ uint64_t RecordFile::blocks() const {
 }
 Digest RecordFile::digest() const {
   return {state_->tail.digest_low, state_->tail.digest_high};
+}
+uint64_t RecordFile::block_of(uint64_t place) const {
+  return state_->block_of(place);
 }
 uint64_t RecordFile::first_of(uint64_t block) const {
   return block < blocks() ? state_->index[block].first_place : records();
@@ -249,7 +253,7 @@ void RecordFile::read(const std::function<void(Record&&)>& sink) const {
 
 Record RecordFile::at(uint64_t place) const {
   check(place < records(), Code::usage, "[records] ", state_->name, ": record ", place, " of ", records());
-  const uint64_t b = state_->block_of(place);
+  const uint64_t b = block_of(place);
   return std::move(block(b)[place - first_of(b)]);
 }
 

@@ -45,6 +45,7 @@ class RecordFile {
   uint64_t blocks() const;
   Digest digest() const;
   uint64_t first_of(uint64_t block) const;  // place of its first record
+  uint64_t block_of(uint64_t place) const;  // blocks() behind the last
   std::vector<Record> block(uint64_t number) const;
   void read(const std::function<void(Record&&)>& sink) const;  // all, in order
   Record at(uint64_t place) const;                             // Error{usage} beyond the last

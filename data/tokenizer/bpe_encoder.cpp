@@ -8,6 +8,22 @@
 
 namespace llmctl {
 
+namespace {
+
+// Whether a byte is not ASCII.
+bool has_high(std::string_view text) {
+  uint64_t all = 0, word = 0;
+  size_t at = 0;
+  for (; at + 8 <= text.size(); at += 8) {
+    std::memcpy(&word, text.data() + at, 8);
+    all |= word;
+  }
+  for (; at < text.size(); ++at) all |= static_cast<uint64_t>(static_cast<uint8_t>(text[at]));
+  return all & 0x8080808080808080u;
+}
+
+}  // namespace
+
 std::unique_ptr<const BpeEncoder> BpeEncoder::make(const Bpe& bpe, kn::Isa isa) {
   constexpr int32_t kMostSymbols = (1 << 21) - 1, kMostRanks = PairRanks::kNone;
   bool fits = bpe.byte_level;
@@ -19,7 +35,7 @@ std::unique_ptr<const BpeEncoder> BpeEncoder::make(const Bpe& bpe, kn::Isa isa) 
   return std::unique_ptr<const BpeEncoder>(new BpeEncoder(bpe, isa));
 }
 
-BpeEncoder::BpeEncoder(const Bpe& bpe, kn::Isa isa) : bpe_(bpe), merge_(pair_merger(isa)) {
+BpeEncoder::BpeEncoder(const Bpe& bpe, kn::Isa isa) : bpe_(bpe), merge_(pair_mergers(isa)) {
   fill_pairs();
   fill_pieces();
 }
@@ -54,12 +70,21 @@ void BpeEncoder::fill_pairs() {
   pairs_.first_joined = joined_.size() ? joined_[0] : 0;
 }
 
+void BpeEncoder::add_front(const PieceEntry& entry) {
+  PieceEntry& place = front_[entry.key.hash()];
+  const bool lower = place.key.high == 0 || (entry.ids[0] & 0xFFFFFF) < (place.ids[0] & 0xFFFFFF);
+  if (lower) place = entry;
+}
+
 void BpeEncoder::fill_pieces() {
-  size_t count = 0;
+  constexpr size_t kCharacters = 0x10000 - 0x800;
+  size_t count = kCharacters;
   for (const auto& [bytes, id] : bpe_.ids) count += !bytes.empty() && bytes.size() <= kLongestKey;
   pieces_ = PieceIds(count);
+  front_ = PieceFront(kMostInFront);
   for (const auto& [bytes, id] : bpe_.ids) {
     if (bytes.empty()) continue;
+    borders_.add(bytes);
     if (bytes.size() > kLongestKey) {
       std::vector<int32_t> ids(bytes.size());
       if (!bpe_.ignore_merges && encode_one(bytes, ids.data()) != ids.data() + 1) continue;
@@ -71,102 +96,194 @@ void BpeEncoder::fill_pieces() {
     std::memcpy(padded, bytes.data(), bytes.size());
     int32_t ids[kLongestKey] = {id};
     const size_t n = bpe_.ignore_merges ? 1 : static_cast<size_t>(encode_one(bytes, ids) - ids);
-    if (n <= kMostInline) pieces_.add(PieceEntry::of(piece_key(padded, bytes.size()), ids, n));
+    if (n > kMostInline) continue;
+    const PieceEntry entry = PieceEntry::of(piece_key(padded, bytes.size()), ids, n);
+    pieces_.add(entry);
+    if (n == 1) add_front(entry);
+  }
+  fill_characters();
+}
+
+void BpeEncoder::fill_characters() {
+  for (uint32_t point = 0x800; point < 0x10000; ++point) {
+    const char bytes[16] = {static_cast<char>(0xE0 | point >> 12),
+                            static_cast<char>(0x80 | (point >> 6 & 63)),
+                            static_cast<char>(0x80 | (point & 63))};
+    const PieceKey key = piece_key(bytes, 3);
+    if (pieces_.find(key, key.hash())) continue;
+    int32_t ids[3];
+    pieces_.add(PieceEntry::of(key, ids, static_cast<size_t>(encode_one({bytes, 3}, ids) - ids)));
   }
 }
 
 int32_t* BpeEncoder::encode_one(std::string_view piece, int32_t* out) const {
   if (piece.size() <= static_cast<size_t>(kLongestMerge))
-    return out + merge_(pairs_, reinterpret_cast<const uint8_t*>(piece.data()),
-                        static_cast<int64_t>(piece.size()), out);
+    return out + merge_.one(pairs_, reinterpret_cast<const uint8_t*>(piece.data()),
+                            static_cast<int64_t>(piece.size()), out);
   std::vector<int32_t> symbols;
   bpe_.encode(piece, symbols);
   return std::copy(symbols.begin(), symbols.end(), out);
 }
 
-int32_t* BpeEncoder::encode_long(std::string_view piece, PieceCache* cache, int32_t* out) const {
+// ---------------------------------------------------------------- text to ids
+
+// What is known of the pieces at hand.
+struct BpeEncoder::Batch {
+  static constexpr size_t kMost = 512;
+  PieceCache* cache = nullptr;
+  const PieceFront* front = nullptr;
+  PieceKey keys[kMost];
+  uint64_t hashes[kMost];
+  const PieceEntry* found[kMost];  // null: neither a key nor ids of an entry could hold it
+  uint16_t missed[kMost];          // pieces that the front does not have
+  size_t misses = 0, merges = 0;
+  ShortMerge merge[kMost];
+  uint16_t merged[kMost];  // which pieces those are
+  int32_t merged_ids[kMost][kShortMerge];
+  PieceEntry entries[kMost];  // of merged pieces
+};
+
+void BpeEncoder::look_up(std::string_view text, uint32_t begin, const uint32_t* ends, size_t count,
+                         Batch& batch) const {
+  const PieceFront& front = *batch.front;
+  size_t misses = 0;
+  for (size_t i = 0; i < count; begin = ends[i++]) {
+    const size_t size = std::min<size_t>(ends[i] - begin, kLongestKey + 1);
+    if (__builtin_expect(text.size() - begin >= 16, 1)) {
+      batch.keys[i] = piece_key(text.data() + begin, size);
+    } else {
+      char padded[16] = {};
+      std::memcpy(padded, text.data() + begin, std::min<size_t>(size, text.size() - begin));
+      batch.keys[i] = piece_key(padded, size);
+    }
+    batch.hashes[i] = batch.keys[i].hash();
+  }
+  for (size_t i = 0; i < count; ++i) {
+    const PieceEntry& entry = front[batch.hashes[i]];
+    batch.found[i] = &entry;
+    batch.missed[misses] = static_cast<uint16_t>(i);
+    misses += !(entry.key == batch.keys[i]);
+  }
+  batch.misses = misses;
+  for (size_t m = 0; m < misses; ++m) {
+    const uint64_t hash = batch.hashes[batch.missed[m]];
+    pieces_.prefetch(hash);
+    if (batch.cache) batch.cache->prefetch(hash);
+  }
+}
+
+const PieceEntry* BpeEncoder::find_behind(const PieceKey& key, uint64_t hash, const PieceCache* cache) const {
+  const PieceEntry* found = pieces_.find(key, hash);
+  return found || !cache ? found : cache->find(key, hash);
+}
+
+void BpeEncoder::find_missed(std::string_view text, uint32_t begin, const uint32_t* ends,
+                             Batch& batch) const {
+  batch.merges = 0;
+  for (size_t m = 0; m < batch.misses; ++m) {
+    const size_t i = batch.missed[m], from = i ? ends[i - 1] : begin, size = ends[i] - from;
+    batch.found[i] = size > kLongestKey ? nullptr : find_behind(batch.keys[i], batch.hashes[i], batch.cache);
+    if (batch.found[i] || size > kLongestKey) continue;
+    batch.merged[batch.merges] = static_cast<uint16_t>(i);
+    batch.merge[batch.merges] = {reinterpret_cast<const uint8_t*>(text.data()) + from,
+                                 static_cast<int64_t>(size), batch.merged_ids[batch.merges]};
+    ++batch.merges;
+  }
+  merge_.many(pairs_, batch.merge, static_cast<int64_t>(batch.merges));
+  for (size_t m = 0; m < batch.merges; ++m) {
+    const auto ids = static_cast<size_t>(batch.merge[m].count);
+    if (ids > kMostInline) continue;
+    const size_t i = batch.merged[m];
+    batch.entries[m] = PieceEntry::of(batch.keys[i], batch.merged_ids[m], ids);
+    batch.found[i] = &batch.entries[m];
+  }
+}
+
+void BpeEncoder::encode_long(std::string_view piece, PieceCache* cache, std::vector<int32_t>& out) const {
   if (piece.size() <= longest_) {
     if (const auto whole = longs_.find(piece); whole != longs_.end()) {
-      *out = whole->second;
-      return out + 1;
+      out.push_back(whole->second);
+      return;
     }
   }
-  if (!cache || piece.size() > PieceCache::kLongestKept) return encode_one(piece, out);
-  PieceCache::Long& place = cache->long_place(piece);
-  if (place.size == piece.size() && std::memcmp(place.bytes.data(), piece.data(), piece.size()) == 0)
-    return std::copy_n(place.ids.data(), place.count, out);
-  int32_t* end = encode_one(piece, out);
-  if (end - out > static_cast<ptrdiff_t>(PieceCache::kMostKept)) return end;
-  place.size = static_cast<uint32_t>(piece.size());
-  place.count = static_cast<uint32_t>(end - out);
-  std::memcpy(place.bytes.data(), piece.data(), piece.size());
-  std::copy(out, end, place.ids.data());
-  return end;
-}
-
-int32_t* BpeEncoder::encode_missed(std::string_view piece, const PieceKey& key, uint64_t hash,
-                                   PieceCache* cache, int32_t* out) const {
-  if (!cache) return encode_one(piece, out);
-  if (const PieceEntry* known = cache->find(key, hash)) return out + known->copy(out);
-  int32_t* end = encode_one(piece, out);
-  if (end - out <= static_cast<ptrdiff_t>(kMostInline))
-    cache->put(PieceEntry::of(key, out, static_cast<size_t>(end - out)), hash);
-  return end;
-}
-
-// Three passes over a few pieces, so that the lines of the tables are on their way when they are wanted.
-int32_t* BpeEncoder::encode_pieces(std::string_view text, const uint32_t* ends, size_t count,
-                                   PieceCache* cache, int32_t* out) const {
-  constexpr size_t kAhead = 32;
-  PieceKey keys[kAhead];
-  uint64_t hashes[kAhead];
-  const PieceEntry* found[kAhead];
-  uint32_t begin = 0;
-  for (size_t done = 0; done < count; done += kAhead) {
-    const size_t n = std::min(kAhead, count - done);
-    uint32_t at = begin;
-    for (size_t i = 0; i < n; at = ends[done + i], ++i) {
-      const size_t size = std::min<size_t>(ends[done + i] - at, kLongestKey);
-      if (text.size() - at >= 16) {
-        keys[i] = piece_key(text.data() + at, size);
-      } else {
-        char padded[16] = {};
-        std::memcpy(padded, text.data() + at, size);
-        keys[i] = piece_key(padded, size);
-      }
-      hashes[i] = keys[i].hash();
-      pieces_.prefetch(hashes[i]);
-    }
-    for (size_t i = 0; i < n; ++i) {
-      found[i] = pieces_.find(keys[i], hashes[i]);
-      if (cache && !found[i]) cache->prefetch(hashes[i]);
-    }
-    for (size_t i = 0; i < n; begin = ends[done + i], ++i) {
-      const size_t size = ends[done + i] - begin;
-      if (size > kLongestKey)
-        out = encode_long(text.substr(begin, size), cache, out);
-      else if (found[i])
-        out += found[i]->copy(out);
-      else
-        out = encode_missed(text.substr(begin, size), keys[i], hashes[i], cache, out);
-    }
+  const size_t before = out.size();
+  const bool kept = cache && piece.size() > kLongestKey && piece.size() <= PieceCache::kLongestKept;
+  PieceCache::Long* place = kept ? &cache->long_place(piece) : nullptr;
+  if (place && place->size == piece.size() &&
+      std::memcmp(place->bytes.data(), piece.data(), piece.size()) == 0) {
+    out.insert(out.end(), place->ids.data(), place->ids.data() + place->count);
+    return;
   }
-  return out;
+  out.resize(before + piece.size());
+  out.resize(static_cast<size_t>(encode_one(piece, out.data() + before) - out.data()));
+  const size_t count = out.size() - before;
+  if (!place || count > PieceCache::kMostKept) return;
+  place->size = static_cast<uint32_t>(piece.size());
+  place->count = static_cast<uint32_t>(count);
+  std::memcpy(place->bytes.data(), piece.data(), piece.size());
+  std::copy(out.begin() + static_cast<ptrdiff_t>(before), out.end(), place->ids.data());
+}
+
+void BpeEncoder::encode_pieces(std::string_view text, uint32_t begin, const uint32_t* ends, size_t count,
+                               Batch& batch, std::vector<int32_t>& out) const {
+  look_up(text, begin, ends, count, batch);
+  find_missed(text, begin, ends, batch);
+  int32_t ids[Batch::kMost * kMostInline];
+  int32_t* to = ids;
+  for (size_t i = 0; i < count; ++i) {
+    if (__builtin_expect(batch.found[i] != nullptr, 1)) {
+      to += batch.found[i]->copy(to);
+      continue;
+    }
+    out.insert(out.end(), ids, to);
+    to = ids;
+    const uint32_t from = i ? ends[i - 1] : begin;
+    encode_long(text.substr(from, ends[i] - from), batch.cache, out);
+  }
+  out.insert(out.end(), ids, to);
+  if (!batch.cache) return;
+  for (size_t m = 0; m < batch.merges; ++m)
+    if (batch.found[batch.merged[m]]) batch.cache->put(batch.entries[m], batch.hashes[batch.merged[m]]);
+  for (size_t m = 0; m < batch.misses; ++m) {
+    const size_t i = batch.missed[m];
+    if (batch.found[i]) batch.cache->front()[batch.hashes[i]] = *batch.found[i];
+  }
+}
+
+void BpeEncoder::encode_cut(std::string_view text, uint32_t begin, const uint32_t* ends, size_t count,
+                            Batch& batch, std::vector<int32_t>& out) const {
+  if (!has_high(text.substr(begin, ends[count - 1] - begin)) && count <= Batch::kMost)
+    return encode_pieces(text, begin, ends, count, batch, out);
+  uint32_t cuts[Batch::kMost];
+  uint32_t first = begin, from = begin;
+  size_t n = 0;
+  const auto cut = [&](uint32_t at) {
+    cuts[n++] = at;
+    if (n < Batch::kMost) return;
+    encode_pieces(text, first, cuts, n, batch, out);
+    first = at;
+    n = 0;
+  };
+  for (size_t i = 0; i < count; from = ends[i++]) {
+    const uint32_t to = ends[i];
+    for (size_t at = size_t{from} + 3; at + 3 <= to; ++at)
+      if (borders_.may_cut(text.data(), from, at, to))
+        cut(static_cast<uint32_t>(from = static_cast<uint32_t>(at)));
+    cut(to);
+  }
+  if (n) encode_pieces(text, first, cuts, n, batch, out);
 }
 
 void BpeEncoder::encode(std::string_view text, bool at_start, const PreTokenizer& pre, PieceCache* cache,
                         std::vector<int32_t>& out) const {
-  const auto append = [&](std::string_view from, const uint32_t* ends, size_t count) {
-    const size_t before = out.size();
-    out.resize(before + ends[count - 1] + kMostInline);  // at most one id per byte
-    const int32_t* end = encode_pieces(from, ends, count, cache, out.data() + before);
-    out.resize(static_cast<size_t>(end - out.data()));
-  };
+  Batch batch;
+  batch.cache = cache;
+  batch.front = cache ? &cache->front() : &front_;
   if (!pre.splitter()) {
     pre.for_each_piece(text, at_start, [&](std::string_view piece) {
       check(piece.size() < UINT32_MAX, Code::input, "[tokenizer] a piece of 4 GiB");
       const auto end = static_cast<uint32_t>(piece.size());
-      append(piece, &end, 1);
+      encode_cut(piece, 0, &end, 1, batch, out);
     });
     return;
   }
@@ -174,7 +291,7 @@ void BpeEncoder::encode(std::string_view text, bool at_start, const PreTokenizer
   uint32_t ends[Splitter::kBatch + 8];
   for (size_t at = 0; at < text.size();) {
     const size_t count = pre.splitter()->cut(text, at, ends);
-    append(text.substr(at), ends, count);
+    encode_cut(text.substr(at), 0, ends, count, batch, out);
     at += ends[count - 1];
   }
 }

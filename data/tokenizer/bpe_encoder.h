@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The quick way from text to the ids of a byte-level BPE vocabulary: pieces of up to 15 bytes are looked
-// up in a table that was made by running the merges on each vocabulary entry (an entry that the merges
-// cannot reach is not taken as a whole, unless the file says ignore_merges), others are merged. The ids
-// are those of Bpe::encode on every piece; for any text, time is O(n log n) of its longest piece.
+// The quick way from text to the ids of a byte-level BPE vocabulary. Pieces are cut once more where no token
+// lies across (token_borders.h). Those of up to 15 bytes are looked up in a table that was made by running
+// the merges on each vocabulary entry (an entry that the merges cannot reach is not taken as a whole, unless
+// the file says ignore_merges) and on each character of three bytes; others are merged, several at a time.
+// The ids are those of Bpe::encode on every piece; for any text, time is O(n log n) of its longest piece.
 // Threads: const after construction; a PieceCache belongs to one thread.
 #pragma once
 
@@ -13,6 +14,7 @@
 #include "data/tokenizer/bpe.h"
 #include "data/tokenizer/piece_ids.h"
 #include "data/tokenizer/pre_tokenizer.h"
+#include "data/tokenizer/token_borders.h"
 
 namespace llmctl {
 
@@ -26,22 +28,31 @@ class BpeEncoder {
               std::vector<int32_t>& out) const;
 
  private:
+  struct Batch;
   BpeEncoder(const Bpe& bpe, kn::Isa isa);
   void fill_pairs();
   void fill_pieces();
-  int32_t* encode_pieces(std::string_view text, const uint32_t* ends, size_t count, PieceCache* cache,
-                         int32_t* out) const;
+  void fill_characters();
+  void add_front(const PieceEntry& entry);
+  // The pieces of text that begin at `begin` and end at ends[0, count), cut further.
+  void encode_cut(std::string_view text, uint32_t begin, const uint32_t* ends, size_t count, Batch& batch,
+                  std::vector<int32_t>& out) const;
+  void encode_pieces(std::string_view text, uint32_t begin, const uint32_t* ends, size_t count, Batch& batch,
+                     std::vector<int32_t>& out) const;
+  void look_up(std::string_view text, uint32_t begin, const uint32_t* ends, size_t count, Batch& batch) const;
+  void find_missed(std::string_view text, uint32_t begin, const uint32_t* ends, Batch& batch) const;
+  const PieceEntry* find_behind(const PieceKey& key, uint64_t hash, const PieceCache* cache) const;
   int32_t* encode_one(std::string_view piece, int32_t* out) const;
-  int32_t* encode_long(std::string_view piece, PieceCache* cache, int32_t* out) const;
-  int32_t* encode_missed(std::string_view piece, const PieceKey& key, uint64_t hash, PieceCache* cache,
-                         int32_t* out) const;
+  void encode_long(std::string_view piece, PieceCache* cache, std::vector<int32_t>& out) const;
   const Bpe& bpe_;
-  PairMerger merge_;
+  PairMergers merge_;
   HugeArray<uint32_t> byte_ranks_, joined_;
   std::vector<uint32_t> symbols_;
   HugeArray<uint64_t> slots_;
   PairRanks pairs_;
-  PieceIds pieces_;
+  PieceFront front_;  // the vocabulary's lowest ids, which are the pieces seen most
+  PieceIds pieces_;   // the vocabulary, and characters that are several ids
+  TokenBorders borders_;
   StringIds longs_;  // vocabulary entries of 16 bytes and more that are one id
   size_t longest_ = 0;
 };

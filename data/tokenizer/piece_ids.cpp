@@ -6,7 +6,7 @@
 
 namespace llmctl {
 
-PieceIds::PieceIds(size_t pieces) : lines_(std::bit_ceil(std::max<size_t>(2, pieces + 1))) {}
+PieceIds::PieceIds(size_t pieces) : lines_(std::bit_ceil(std::max<size_t>(2, pieces * 2 / 3 + 1))) {}
 
 void PieceIds::add(const PieceEntry& entry) {
   for (PieceLine* line = &lines_[entry.key.hash()];; line = lines_.after(line))
@@ -18,7 +18,8 @@ void PieceIds::add(const PieceEntry& entry) {
 }
 
 PieceCache::PieceCache(size_t bytes)
-    : lines_(std::bit_floor(std::max<size_t>(bytes * 3 / 4 / sizeof(PieceLine), 2))),
+    : front_(std::bit_floor(std::clamp<size_t>(bytes / 4 / sizeof(PieceEntry), 2, kMostInFront))),
+      lines_(std::bit_floor(std::max<size_t>(bytes / 2 / sizeof(PieceLine), 2))),
       longs_(std::bit_floor(std::max<size_t>(bytes / 4 / sizeof(Long), 1))) {}
 
 PieceCache::Long& PieceCache::long_place(std::string_view piece) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pieces of up to 15 bytes to their ids, up to 4 of them: the bytes are the key, and two entries share a
-// cache line. PieceIds is made once from the vocabulary; PieceCache keeps what was merged lately.
+// cache line. PieceIds is made once from the vocabulary; PieceCache keeps what was merged lately; a
+// PieceFront stands before both, small enough for the nearest caches.
 #pragma once
 
 #include <array>
@@ -27,13 +28,14 @@ struct PieceKey {
   }
 };
 
-// The key of p[0, size), 1 <= size <= 15; sixteen bytes at p are read.
+// The key of p[0, size), 1 <= size <= 15; sixteen bytes at p are read. A size of 16 stands for a piece too
+// long for a key: what comes out equals no key.
 inline PieceKey piece_key(const char* p, size_t size) {
-  static constexpr auto kKept = [] {  // (16): of the low and of the high word
-    std::array<std::array<uint64_t, 2>, 16> kept{};
-    for (size_t n = 0; n < 16; ++n) {
+  static constexpr auto kKept = [] {  // (17): of the low and of the high word
+    std::array<std::array<uint64_t, 2>, kLongestKey + 2> kept{};
+    for (size_t n = 0; n < kept.size(); ++n) {
       kept[n][0] = n >= 8 ? ~uint64_t{0} : (uint64_t{1} << 8 * n) - 1;
-      kept[n][1] = n <= 8 ? 0 : (uint64_t{1} << 8 * (n - 8)) - 1;
+      kept[n][1] = n <= 8 ? 0 : (uint64_t{1} << 8 * ((n < 15 ? n : 15) - 8)) - 1;
     }
     return kept;
   }();
@@ -87,6 +89,21 @@ class PieceLines {
   int shift_;
 };
 
+constexpr size_t kMostInFront = size_t{1} << 15;  // 1 MiB
+
+// One place for a hash, and the last one put there has it.
+class PieceFront {
+ public:
+  explicit PieceFront(size_t entries = 2)  // a power of two
+      : entries_(entries, PieceEntry{}), shift_(64 - std::countr_zero(entries)) {}
+  PieceEntry& operator[](uint64_t hash) { return entries_[hash >> shift_]; }
+  const PieceEntry& operator[](uint64_t hash) const { return entries_[hash >> shift_]; }
+
+ private:
+  HugeArray<PieceEntry> entries_;
+  int shift_;
+};
+
 class PieceIds {
  public:
   explicit PieceIds(size_t pieces = 0);
@@ -121,10 +138,12 @@ class PieceCache {
     std::array<char, kLongestKept> bytes{};
     std::array<int32_t, kMostKept> ids{};
   };
+  PieceFront& front() { return front_; }
   // The place of a longer piece: it holds the piece, or another that it may take the place of.
   Long& long_place(std::string_view piece);
 
  private:
+  PieceFront front_;
   PieceLines lines_;
   std::vector<Long> longs_;
 };

@@ -90,4 +90,5 @@ def main():
     print(f"{len(corpus)} documents, {len(planted)} planted, {total / 1e6:.0f} MB")
 
 
-main()
+if __name__ == "__main__":
+    main()

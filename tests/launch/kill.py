@@ -81,6 +81,58 @@ def restarted(lab, wanted):
     assert "rank 3 failed twice in a row: going on with 3 ranks" in launch.text, launch.text
 
 
+def grown(lab, wanted):
+    """Room that the slots file gives and takes: the world follows it, in sizes that divide into TP 2; then the place of a
+    rank that was given up is tried again by itself, and by the file."""
+    wanted = lab.train("long.json", "--run", "long-alone")["digest"]
+
+    def slots(n):
+        with open(lab.path("slots.new"), "w") as out:
+            out.write(f"{n} ranks\n")
+        os.rename(lab.path("slots.new"), lab.path("slots"))
+
+    def further(run, steps=2):
+        seen = len(lab.metrics(run))
+        until(lambda: len(lab.metrics(run)) >= seen + steps, f"steps of {run}")
+    slots(2)
+    launch = Launch(lab, "-n", "4", "--elastic", "--slots", "slots", "--backoff", "0.05", "--json", "long.json", "--run", "grown",
+                    "--", "--parallel.tp", "2")
+    assert len(launch.world(0)) == 2, launch.worlds
+    further("grown")
+    slots(5)
+    assert len(launch.world(1)) == 4, launch.worlds  # 5 do not divide
+    further("grown")
+    slots(3)
+    assert len(launch.world(2)) == 2, launch.worlds
+    further("grown")
+    slots(4)
+    assert len(launch.world(3)) == 4, launch.worlds
+    further("grown")
+    slots("soon four")  # no number: what was known holds
+    os.kill(launch.world(3)[1], signal.SIGKILL)
+    assert len(launch.world(4)) == 4, launch.worlds
+    out = launch.end(0)
+    assert '"restarts":1' in out and '"resizes":3' in out and '"ranks":4' in out and f'"digest":"{wanted}"' in out, out
+    assert "slots says there is room for 5 ranks: the ranks save, and 4 go on instead of 2" in launch.text, launch.text
+    assert lab.digests("grown") == lab.digests("long-alone")
+
+    slots(3)
+    launch = Launch(lab, "-n", "2", "--elastic", "--slots", "slots", "--regrow", "1", "--backoff", "0.05", "--json", "long.json",
+                    "--run", "regrown", "--", "--checkpoint.every", "0")
+    for world in range(2):
+        pids = launch.world(world)
+        assert len(pids) == 3, launch.worlds
+        further("regrown")
+        os.kill(pids[2], signal.SIGKILL)
+    assert len(launch.world(2)) == 2, launch.worlds
+    assert len(launch.world(3)) == 3, launch.worlds
+    out = launch.end(0)
+    assert '"restarts":2' in out and '"resizes":1' in out and '"ranks":3' in out and f'"digest":"{wanted}"' in out, out
+    assert "rank 2 failed twice in a row: going on with 2 ranks" in launch.text, launch.text
+    assert "1 s have passed since a rank was given up: the ranks save, and 3 go on instead of 2" in launch.text, launch.text
+    assert lab.digests("regrown") == lab.digests("long-alone")
+
+
 def hanging(lab, wanted):
     """A rank that is stopped holds up the others: no progress, so all are started again."""
     launch = Launch(lab, "-n", "2", "--hang-timeout", "4", "--backoff", "0.05", "train.json", "--run", "hanging")
@@ -154,8 +206,9 @@ def main(binary, rounds):
         lab = Lab(binary, folder)
         lab.config("late.json", checkpoint={"every": 0})
         lab.config("every.json", checkpoint={"every": 1})
+        lab.config("long.json", schedule={"steps": 120})
         wanted = lab.train("train.json", "--run", "alone")["digest"]
-        for test in (smaller_worlds, restarted, hanging, woken):
+        for test in (smaller_worlds, restarted, grown, hanging, woken):
             start = time.monotonic()
             test(lab, wanted)
             print(f"{test.__name__}: {time.monotonic() - start:.1f} s", flush=True)

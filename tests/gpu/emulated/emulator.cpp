@@ -193,8 +193,12 @@ std::vector<int> thread_order() {
   std::vector<int> order(static_cast<size_t>(threads));
   for (int i = 0; i < threads; ++i) order[static_cast<size_t>(i)] = i;
   if (how && how[0] == 'r') std::reverse(order.begin(), order.end());
+  uint64_t state = 1;
   if (how && how[0] == 's')
-    for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[i * 2654435761u % i]);
+    for (size_t i = order.size(); i > 1; --i) {
+      state = state * 6364136223846793005u + 1442695040888963407u;  // Knuth's
+      std::swap(order[i - 1], order[(state >> 33) % i]);
+    }
   return order;
 }
 

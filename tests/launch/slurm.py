@@ -2,8 +2,10 @@
 """A real Slurm of four nodes on loopback: slurm.py LLMCTL [CASE...]. Needs slurmctld, slurmd and root's or a user's rights.
 
 Cases: submit, requeue, node (a node's daemon killed, the node declared down), limit (told before its time limit it saves
-and is requeued). Each job must end COMPLETED with the digest of a run on one rank.
+and is requeued), elastic (begins on two nodes while the others are taken, and goes on on four once they are idle), shrink
+(of four nodes one dies: goes on on three). Each job must end COMPLETED with the digest of a run on one rank.
 """
+import json
 import os
 import shutil
 import signal
@@ -68,6 +70,11 @@ class Cluster:
     def ask(self, *words):
         return subprocess.run(words, capture_output=True, text=True).stdout.strip()
 
+    def revive(self, node):
+        self.daemon("slurmd", "-N", node, "-f", self.conf)
+        self.ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        until(lambda: self.ask("sinfo", "-h", "-n", node, "-o", "%T") == "idle", node + " to be idle")
+
     def pid(self, name):
         return int(open(os.path.join(self.folder, name + ".pid")).read())
 
@@ -80,15 +87,16 @@ class Cluster:
                 pass
 
 
-def job(lab, cluster, wanted, name, disturb, *words, time_out=300):
+def job(lab, cluster, wanted, name, disturb, *words, time_out=900):
     run = "slurm-" + name
-    follower = lab.start("launch", "slurm", "-n", "2", "--poll", "0.3", "--name", name, *words, "--run", run)
+    follower = lab.start("launch", "slurm", "--poll", "0.3", "--name", name, *words, "--run", run)
     until(lambda: cluster.ask("squeue", "-h", "-n", name, "-o", "%i"), "the job")
     disturb(run, cluster.ask("squeue", "-h", "-n", name, "-o", "%i"))
     out, err = follower.communicate(timeout=time_out)
     assert follower.returncode == 0 and "COMPLETED" in out, f"{name}: exit {follower.returncode}\n{out}{err}"
+    world = json.load(open(lab.path(run, "lease.json")))["world"]
     assert lab.train("--run", run, "--resume")["digest"] == wanted[words[-1]], f"{name}: another digest\n{err}"
-    return out + err
+    return out + err, world
 
 
 def main(binary, cases):
@@ -96,12 +104,16 @@ def main(binary, cases):
         lab = Lab(binary, folder)
         lab.config("long.json", schedule={"steps": 150}, checkpoint={"every": 10})
         lab.config("limit.json", batch={"units": 64}, schedule={"steps": 400}, checkpoint={"every": 100})
-        configs = {"submit": "train.json", "requeue": "long.json", "node": "long.json", "limit": "limit.json"}
+        lab.config("elastic.json", batch={"units": 12}, schedule={"steps": 400}, checkpoint={"every": 20})
+        configs = {"submit": "train.json", "requeue": "long.json", "node": "long.json", "limit": "limit.json",
+                   "elastic": "elastic.json", "shrink": "elastic.json"}
         cases = cases or list(configs)
         wanted = {c: lab.train(c, "--run", "alone-" + c)["digest"] for c in {configs[n] for n in cases}}
         print("references made", flush=True)
         cluster = Cluster(home)
         print("cluster up", flush=True)
+
+        dead = []
 
         def trained(run, steps):
             until(lambda: lab.done(run) >= steps, f"step {steps} of {run}")
@@ -115,17 +127,31 @@ def main(binary, cases):
             node = cluster.ask("scontrol", "show", "hostnames", cluster.ask("squeue", "-h", "-j", number, "-o", "%N")).split()[-1]
             os.kill(cluster.pid("slurmd-" + node), signal.SIGKILL)
             cluster.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=killed")
+            dead.append(node)
+
+        def elastic(run, number):
+            trained(run, 20)
+            assert json.load(open(lab.path(run, "lease.json")))["world"] == 2
+            cluster.ask("scancel", "-n", "blocker")
 
         def nothing(run, number):
             pass
-        tests = {"submit": nothing, "requeue": requeue, "node": kill_node, "limit": nothing}
-        limit = {"limit": ("--time", "1", "--signal-before", "45")}
+        tests = {"submit": nothing, "requeue": requeue, "node": kill_node, "limit": nothing, "elastic": elastic, "shrink": kill_node}
+        flags = {"limit": ("-n", "2", "--time", "1", "--signal-before", "45"),
+                 "elastic": ("-n", "4", "--min-nodes", "2", "--regrow", "2"), "shrink": ("-n", "4", "--min-nodes", "2")}
+        must = {"limit": ("the time limit is near; requeued at step", 2), "elastic": ("there is room for more nodes; requeued at step", 4),
+                "shrink": ("waits for 3 nodes instead of 4", 3)}
         try:
             for name in cases:
                 start = time.monotonic()
-                said = job(lab, cluster, wanted, name, tests[name], *limit.get(name, ()), configs[name], time_out=900)
-                if name == "limit":
-                    assert "the time limit is near; requeued at step" in said, said
+                if name == "elastic":
+                    cluster.ask("sbatch", "-n", "2", "-N", "2", "-J", "blocker", "-o", "/dev/null", "--exclusive", "--wrap", "sleep 600")
+                    until(lambda: cluster.ask("squeue", "-h", "-n", "blocker", "-t", "R", "-o", "%i"), "the blocker")
+                said, last_world = job(lab, cluster, wanted, name, tests[name], *flags.get(name, ("-n", "2")), configs[name])
+                words, world = must.get(name, ("", 2))
+                assert words in said and last_world == world, f"{name}: {last_world} ranks at last\n{said}"
+                while dead:
+                    cluster.revive(dead.pop())
                 print(f"{name}: {time.monotonic() - start:.1f} s", flush=True)
         finally:
             cluster.stop()

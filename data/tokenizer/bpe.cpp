@@ -138,9 +138,8 @@ void Bpe::symbols_of_text(std::string_view piece, std::vector<int32_t>& out) con
     const CodePoint point = code_point_at(piece, at);
     const std::string_view symbol = piece.substr(at, point.kind == CodePoint::Kind::valid ? point.bytes : 1);
     at += symbol.size();
-    const auto known = ids.find(symbol);
-    if (known != ids.end()) {
-      out.push_back(known->second);
+    if (const auto known = ids.find(symbol)) {
+      out.push_back(*known);
       open_unk = false;
       continue;
     }
@@ -160,9 +159,8 @@ void Bpe::symbols_of_text(std::string_view piece, std::vector<int32_t>& out) con
 
 void Bpe::encode(std::string_view piece, std::vector<int32_t>& out) const {
   if (ignore_merges) {
-    const auto whole = ids.find(piece);
-    if (whole != ids.end()) {
-      out.push_back(whole->second);
+    if (const auto whole = ids.find(piece)) {
+      out.push_back(*whole);
       return;
     }
   }

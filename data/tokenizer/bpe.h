@@ -9,18 +9,12 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
+#include "data/tokenizer/string_ids.h"
 #include "data/tokenizer/token_model.h"
 
 namespace llmctl {
-
-struct StringHash {
-  using is_transparent = void;
-  size_t operator()(std::string_view s) const { return std::hash<std::string_view>{}(s); }
-};
-using StringIds = std::unordered_map<std::string, int32_t, StringHash, std::equal_to<>>;
 
 struct Merge {
   int32_t rank = -1, id = -1;  // rank -1: no merge

@@ -79,29 +79,32 @@ void BpeEncoder::add_front(const PieceEntry& entry) {
 void BpeEncoder::fill_pieces() {
   constexpr size_t kCharacters = 0x10000 - 0x800;
   size_t count = kCharacters;
-  for (const auto& [bytes, id] : bpe_.ids) count += !bytes.empty() && bytes.size() <= kLongestKey;
+  bpe_.ids.for_each([&](std::string_view bytes, int32_t) { count += bytes.size() - 1 < kLongestKey; });
   pieces_ = PieceIds(count);
   front_ = PieceFront(kMostInFront);
-  for (const auto& [bytes, id] : bpe_.ids) {
-    if (bytes.empty()) continue;
-    borders_.add(bytes);
-    if (bytes.size() > kLongestKey) {
-      std::vector<int32_t> ids(bytes.size());
-      if (!bpe_.ignore_merges && encode_one(bytes, ids.data()) != ids.data() + 1) continue;
-      longs_.emplace(bytes, id);
-      longest_ = std::max(longest_, bytes.size());
-      continue;
-    }
-    char padded[16] = {};
-    std::memcpy(padded, bytes.data(), bytes.size());
-    int32_t ids[kLongestKey] = {id};
-    const size_t n = bpe_.ignore_merges ? 1 : static_cast<size_t>(encode_one(bytes, ids) - ids);
-    if (n > kMostInline) continue;
-    const PieceEntry entry = PieceEntry::of(piece_key(padded, bytes.size()), ids, n);
-    pieces_.add(entry);
-    if (n == 1) add_front(entry);
-  }
+  bpe_.ids.for_each([&](std::string_view bytes, int32_t id) {
+    if (!bytes.empty()) add_piece(bytes, id);
+  });
   fill_characters();
+}
+
+void BpeEncoder::add_piece(std::string_view bytes, int32_t id) {
+  borders_.add(bytes);
+  if (bytes.size() > kLongestKey) {
+    std::vector<int32_t> ids(bytes.size());
+    if (!bpe_.ignore_merges && encode_one(bytes, ids.data()) != ids.data() + 1) return;
+    longs_.add(bytes, id);
+    longest_ = std::max(longest_, bytes.size());
+    return;
+  }
+  char padded[16] = {};
+  std::memcpy(padded, bytes.data(), bytes.size());
+  int32_t ids[kLongestKey] = {id};
+  const size_t n = bpe_.ignore_merges ? 1 : static_cast<size_t>(encode_one(bytes, ids) - ids);
+  if (n > kMostInline) return;
+  const PieceEntry entry = PieceEntry::of(piece_key(padded, bytes.size()), ids, n);
+  pieces_.add(entry);
+  if (n == 1) add_front(entry);
 }
 
 void BpeEncoder::fill_characters() {
@@ -201,8 +204,8 @@ void BpeEncoder::find_missed(std::string_view text, uint32_t begin, const uint32
 
 void BpeEncoder::encode_long(std::string_view piece, PieceCache* cache, std::vector<int32_t>& out) const {
   if (piece.size() <= longest_) {
-    if (const auto whole = longs_.find(piece); whole != longs_.end()) {
-      out.push_back(whole->second);
+    if (const auto whole = longs_.find(piece)) {
+      out.push_back(*whole);
       return;
     }
   }

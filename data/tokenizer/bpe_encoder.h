@@ -32,6 +32,7 @@ class BpeEncoder {
   BpeEncoder(const Bpe& bpe, kn::Isa isa);
   void fill_pairs();
   void fill_pieces();
+  void add_piece(std::string_view bytes, int32_t id);
   void fill_characters();
   void add_front(const PieceEntry& entry);
   // The pieces of text that begin at `begin` and end at ends[0, count), cut further.

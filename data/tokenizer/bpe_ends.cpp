@@ -14,7 +14,7 @@ size_t Bpe::unknown_end(std::string_view piece, size_t at) const {
     return from + (point.kind == CodePoint::Kind::valid ? point.bytes : 1);
   };
   const auto unknown = [&](size_t from, size_t to) {
-    if (ids.find(piece.substr(from, to - from)) != ids.end()) return false;
+    if (ids.contains(piece.substr(from, to - from))) return false;
     bool spelled = byte_fallback;
     for (size_t i = from; i < to; ++i) spelled = spelled && byte_ids[static_cast<uint8_t>(piece[i])] >= 0;
     return !spelled;

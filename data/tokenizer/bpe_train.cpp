@@ -118,12 +118,13 @@ class Learner {
 
  private:
   uint32_t token(const std::string& bytes) {
-    const auto [it, fresh] = ids_.try_emplace(bytes, static_cast<int32_t>(out_.tokens.size()));
-    if (fresh) {
-      out_.tokens.push_back(bytes);
-      lengths_.push_back(static_cast<uint32_t>(bytes.size()));
-    }
-    return static_cast<uint32_t>(it->second);
+    const auto known = ids_.find(bytes);
+    if (known) return static_cast<uint32_t>(*known);
+    const size_t id = out_.tokens.size();
+    ids_.add(bytes, static_cast<int32_t>(id));
+    out_.tokens.push_back(bytes);
+    lengths_.push_back(static_cast<uint32_t>(bytes.size()));
+    return static_cast<uint32_t>(id);
   }
 
   // ---- the heap

@@ -60,26 +60,26 @@ void read_scored_vocab(const Json& vocab, const Json& added, State& state) {
   }
 }
 
-std::pair<std::string, std::string> parts_of_merge(const Json& merge) {
+std::pair<std::string_view, std::string_view> parts_of_merge(const Json& merge) {
   if (merge.is_array()) {
     check(merge.size() == 2 && merge[0].is_string() && merge[1].is_string(), Code::input,
           "[tokenizer] a merge is not a pair of strings");
-    return {merge[0].get<std::string>(), merge[1].get<std::string>()};
+    return {merge[0].get_ref<const std::string&>(), merge[1].get_ref<const std::string&>()};
   }
   check(merge.is_string(), Code::input, "[tokenizer] a merge is ", merge.type_name(),
         ", not a string or a pair");
-  const std::string text = merge.get<std::string>();
+  const std::string_view text = merge.get_ref<const std::string&>();
   const size_t space = text.find(' ');
-  check(space != std::string::npos && text.find(' ', space + 1) == std::string::npos, Code::input,
+  check(space != text.npos && text.find(' ', space + 1) == text.npos, Code::input,
         "[tokenizer] merge '", text, "' is not two parts with a space between");
   return {text.substr(0, space), text.substr(space + 1)};
 }
 
-int32_t id_for_merge(const State& state, const std::string& spelling) {
-  const auto it = state.ids.find(spelling);
-  check(it != state.ids.end(), Code::input, "[tokenizer] merge needs '", spelling,
+int32_t id_for_merge(const State& state, std::string_view spelling) {
+  const auto id = state.ids.find(spelling);
+  check(id.has_value(), Code::input, "[tokenizer] merge needs '", spelling,
         "', which is not in the vocabulary");
-  return it->second;
+  return *id;
 }
 
 // How many merges in a row share each rank (then the leftmost of them is made first), or one each.
@@ -107,11 +107,13 @@ void read_merges(const Json& model, const Json& extension, State& state) {
   state.bpe.merges = MergeTable(merges.size());
   const std::vector<int32_t> ranks = ranks_of(merges.size(), extension);
   size_t rank = 0;
+  std::string joined;
   for (const Json& merge : merges) {
     const auto [left, right] = parts_of_merge(merge);
     check(!left.empty() && !right.empty(), Code::input, "[tokenizer] merge ", rank, " has an empty part");
-    const int32_t joined = id_for_merge(state, left + right);
-    state.bpe.merges.set(id_for_merge(state, left), id_for_merge(state, right), {ranks[rank++], joined});
+    joined.assign(left).append(right);
+    state.bpe.merges.set(id_for_merge(state, left), id_for_merge(state, right),
+                         {ranks[rank++], id_for_merge(state, joined)});
   }
 }
 
@@ -124,8 +126,7 @@ bool absent_or_empty(const Json& object, const char* key) {
 // An unknown token that is not in the vocabulary is none.
 int32_t unknown_id(const Json& model, const State& state) {
   if (absent_or_empty(model, "unk_token")) return -1;
-  const auto it = state.ids.find(string_field(model, "unk_token"));
-  return it == state.ids.end() ? -1 : it->second;
+  return state.ids.find(string_field(model, "unk_token")).value_or(-1);
 }
 
 // What sentencepiece does otherwise: sums in float, the unknown score from normal pieces alone, and
@@ -168,21 +169,19 @@ void read_symbols(const Json& added, State& state) {
   bpe.byte_ids.fill(-1);
   bpe.sizes.assign(state.entries.size(), 0);
   const std::set<int64_t> special = special_ids(added);
-  for (const auto& [spelling, id] : state.ids) {
-    if (special.contains(id)) continue;
+  state.ids.for_each([&](std::string_view spelling, int32_t id) {
+    if (special.contains(id)) return;
     bpe.sizes[static_cast<size_t>(id)] = static_cast<uint32_t>(spelling.size());
     if (!bpe.byte_level) {
-      bpe.ids.emplace(spelling, id);
+      bpe.ids.add(spelling, id);
     } else if (auto bytes = unspell_bytes(spelling)) {
       bpe.sizes[static_cast<size_t>(id)] = static_cast<uint32_t>(bytes->size());
       if (bytes->size() == 1) bpe.byte_ids[static_cast<uint8_t>((*bytes)[0])] = id;
-      bpe.ids.emplace(std::move(*bytes), id);
+      bpe.ids.add(*bytes, id);
     }
-  }
-  for (int b = 0; b < 256 && bpe.byte_fallback; ++b) {
-    const auto it = state.ids.find(byte_spelling(b));
-    if (it != state.ids.end()) bpe.byte_ids[b] = it->second;
-  }
+  });
+  for (int b = 0; b < 256 && bpe.byte_fallback; ++b)
+    bpe.byte_ids[b] = state.ids.find(byte_spelling(b)).value_or(-1);
 }
 
 void read_bpe(const Json& model, const Json& added, const Json& extension, State& state) {
@@ -227,10 +226,8 @@ std::unique_ptr<const TokenModel> read_unigram(const Json& model, const Json& ad
         static_cast<int32_t>(int_field(model, "unk_id", 0, static_cast<int64_t>(vocab.size()) - 1));
   unigram->byte_fallback = bool_field(model, "byte_fallback", false);
   unigram->byte_ids.fill(-1);
-  for (int b = 0; b < 256; ++b) {
-    const auto it = state.ids.find(byte_spelling(b));
-    if (it != state.ids.end()) unigram->byte_ids[static_cast<size_t>(b)] = it->second;
-  }
+  for (int b = 0; b < 256; ++b)
+    unigram->byte_ids[static_cast<size_t>(b)] = state.ids.find(byte_spelling(b)).value_or(-1);
   if (extension.is_object()) read_sentencepiece_scores(extension, *unigram);
   unigram->trie = trie_of(state, added);
   return unigram;
@@ -272,7 +269,7 @@ void add_entry(Tokenizer::State& state, const std::string& spelling, int64_t id)
   Tokenizer::State::Entry& entry = state.entries[static_cast<size_t>(id)];
   check(!entry.present, Code::input, "[tokenizer] id ", id, " is given to '", entry.spelling, "' and to '",
         spelling, "'");
-  const bool fresh = state.ids.emplace(spelling, static_cast<int32_t>(id)).second;
+  const bool fresh = state.ids.add(spelling, static_cast<int32_t>(id));
   check(fresh, Code::input, "[tokenizer] token '", spelling, "' has two ids");
   entry.spelling = spelling;
   entry.present = true;

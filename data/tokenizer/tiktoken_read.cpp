@@ -118,7 +118,7 @@ TokenizerSource source_of_tiktoken(std::string_view content, const std::string& 
   std::vector<std::vector<std::string>> results;
   for (size_t rank = 0; rank < tokens.size(); ++rank) {
     if (tokens[rank].empty()) continue;
-    const bool fresh = ranks.emplace(tokens[rank], static_cast<int32_t>(rank)).second;
+    const bool fresh = ranks.add(tokens[rank], static_cast<int32_t>(rank));
     check(fresh, Code::input, "[tokenizer] rank ", rank, " repeats a token of the .tiktoken file");
     append(vocab, spell_bytes(tokens[rank]), rank);
     results.push_back({tokens[rank]});

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "data/tokenizer/tokenizer.h"
 
-#include <unordered_map>
-
 #include "data/text/utf8.h"
 #include "data/tokenizer/tokenizer_state.h"
 
@@ -17,9 +15,8 @@ class PieceMemory {
   explicit PieceMemory(const TokenModel& model) : model_(model) {}
   void encode(std::string_view piece, std::vector<int32_t>& out) {
     if (piece.size() > kLongest) return model_.encode(piece, out);
-    const auto known = spans_.find(piece);
-    if (known != spans_.end()) {
-      const auto [begin, end] = known->second;
+    if (const auto known = pieces_.find(piece)) {
+      const auto [begin, end] = spans_[static_cast<size_t>(*known)];
       out.insert(out.end(), ids_.begin() + begin, ids_.begin() + end);
       return;
     }
@@ -28,13 +25,15 @@ class PieceMemory {
     if (spans_.size() >= kMost) return;
     const auto begin = static_cast<uint32_t>(ids_.size());
     ids_.insert(ids_.end(), out.begin() + static_cast<ptrdiff_t>(before), out.end());
-    spans_.emplace(std::string(piece), std::pair(begin, static_cast<uint32_t>(ids_.size())));
+    pieces_.add(piece, static_cast<int32_t>(spans_.size()));
+    spans_.emplace_back(begin, static_cast<uint32_t>(ids_.size()));
   }
 
  private:
   static constexpr size_t kLongest = 32, kMost = size_t{1} << 18;
   const TokenModel& model_;
-  std::unordered_map<std::string, std::pair<uint32_t, uint32_t>, StringHash, std::equal_to<>> spans_;
+  StringIds pieces_;
+  std::vector<std::pair<uint32_t, uint32_t>> spans_;  // of ids_, by what pieces_ gives
   std::vector<int32_t> ids_;
 };
 
@@ -147,9 +146,7 @@ int64_t Tokenizer::vocab_size() const {
 }
 
 std::optional<int32_t> Tokenizer::id_of(std::string_view token) const {
-  const auto it = state_->ids.find(token);
-  if (it == state_->ids.end()) return std::nullopt;
-  return it->second;
+  return state_->ids.find(token);
 }
 
 std::string Tokenizer::token_of(int32_t id) const {

@@ -27,11 +27,11 @@ void read_added(const Json& added, bool sentencepiece, State& state) {
     token.single_word = bool_field(json, "single_word", false);
     check(!token.content.empty(), Code::input, "[tokenizer] added token ", token.id, " is empty");
     const auto known = state.ids.find(token.content);
-    if (known == state.ids.end())
+    if (!known)
       add_entry(state, token.content, token.id);
     else
-      check(known->second == token.id, Code::input, "[tokenizer] added token '", token.content, "' has id ",
-            token.id, " but ", known->second, " in the vocabulary");
+      check(*known == token.id, Code::input, "[tokenizer] added token '", token.content, "' has id ", token.id,
+            " but ", *known, " in the vocabulary");
     State::Entry& entry = state.entries[static_cast<size_t>(token.id)];
     entry.special = token.special;
     entry.added = true;
@@ -65,8 +65,8 @@ std::optional<int32_t> named_token(const Json& config, const char* key, const St
   if (it == config.end() || it->is_null()) return std::nullopt;
   const std::string name = it->is_object() ? string_field(*it, "content") : string_field(config, key);
   const auto id = state.ids.find(name);
-  check(id != state.ids.end(), Code::input, "[tokenizer] ", key, " '", name, "' is not in the vocabulary");
-  return id->second;
+  check(id.has_value(), Code::input, "[tokenizer] ", key, " '", name, "' is not in the vocabulary");
+  return id;
 }
 
 void read_config(const Json& config, State& state) {

@@ -15,7 +15,11 @@ RankedMerges merges_of(const std::vector<std::vector<std::string>>& results,
         const std::string_view left = std::string_view(token).substr(0, cut);
         const std::string_view right = std::string_view(token).substr(cut);
         if (!known(left) || !known(right)) continue;
-        out.merges.push_back(Json::array({spell(left), spell(right)}));
+        Json::array_t pair;  // an initializer list would copy both
+        pair.reserve(2);
+        pair.emplace_back(spell(left));
+        pair.emplace_back(spell(right));
+        out.merges.emplace_back(std::move(pair));
         ++count;
       }
     if (count > 0) out.per_rank.push_back(static_cast<uint64_t>(count));

@@ -24,7 +24,7 @@ Bpe drawn_bpe(bool ignore_merges) {
   for (int b = 0; b < 256; ++b) {
     bpe.byte_ids[b] = b;
     tokens.push_back(std::string(1, static_cast<char>(b)));
-    bpe.ids.emplace(tokens.back(), b);
+    bpe.ids.add(tokens.back(), b);
   }
   bpe.merges = MergeTable(4000);
   int32_t rank = 0;
@@ -38,11 +38,11 @@ Bpe drawn_bpe(bool ignore_merges) {
     const size_t at = seed % (ids.size() - 1);
     const std::string joined = tokens[ids[at]] + tokens[ids[at + 1]];
     if (joined.size() > 40 || bpe.merges.find(ids[at], ids[at + 1]).rank >= 0) continue;
-    const auto [it, fresh] = bpe.ids.emplace(joined, static_cast<int32_t>(tokens.size()));
-    if (fresh) tokens.push_back(joined);
+    const int32_t id = bpe.ids.find(joined).value_or(static_cast<int32_t>(tokens.size()));
+    if (bpe.ids.add(joined, id)) tokens.push_back(joined);
     // Ranks that do not rise with the ids: half of them from the other end.
     const int32_t shuffled = rank % 2 ? 6000 - rank : rank;
-    bpe.merges.set(ids[at], ids[at + 1], {shuffled, it->second});
+    bpe.merges.set(ids[at], ids[at + 1], {shuffled, id});
     ++rank;
   }
   return bpe;

@@ -7,39 +7,35 @@
 
 namespace llmctl {
 
-std::vector<int32_t> document_ids(const Tokenizer& tokenizer, const Document& document) {
-  std::vector<int32_t> ids = document.messages.empty()
-                                 ? tokenizer.encode(document.text)
-                                 : apply_chat_template(tokenizer, document.messages, false);
-  const auto eos = tokenizer.eos();
-  if (eos && !ids.empty() && ids.back() != *eos) ids.push_back(*eos);
-  return ids;
+EncodeScratch EncodeScratches::take() {
+  const std::lock_guard lock(mutex_);
+  if (free_.empty()) return EncodeScratch();
+  EncodeScratch scratch = std::move(free_.back());
+  free_.pop_back();
+  return scratch;
 }
 
 namespace {
 
-// Scratches lent to whoever encodes: at most one per thread is ever made.
-class Scratches {
- public:
-  template <class Use>
-  void lend(Use&& use) {
-    EncodeScratch scratch = take();
-    use(scratch);
-    const std::lock_guard lock(mutex_);
-    free_.push_back(std::move(scratch));
-  }
+void end_document(const Tokenizer& tokenizer, std::vector<int32_t>& ids) {
+  const auto eos = tokenizer.eos();
+  if (eos && !ids.empty() && ids.back() != *eos) ids.push_back(*eos);
+}
 
- private:
-  EncodeScratch take() {
-    const std::lock_guard lock(mutex_);
-    if (free_.empty()) return EncodeScratch();
-    EncodeScratch scratch = std::move(free_.back());
-    free_.pop_back();
-    return scratch;
-  }
-  std::mutex mutex_;
-  std::vector<EncodeScratch> free_;
-};
+}  // namespace
+
+std::vector<int32_t> document_ids(const Tokenizer& tokenizer, const Document& document,
+                                  EncodeScratches& scratches) {
+  std::vector<int32_t> ids;
+  if (document.messages.empty())
+    scratches.lend([&](EncodeScratch& scratch) { tokenizer.encode(document.text, {}, scratch, ids); });
+  else
+    ids = apply_chat_template(tokenizer, document.messages, false);
+  end_document(tokenizer, ids);
+  return ids;
+}
+
+namespace {
 
 class Packer {
  public:
@@ -48,18 +44,18 @@ class Packer {
       : tokenizer_(tokenizer), folder_(folder), options_(options), exec_(exec), progress_(progress) {}
 
   void read(const fs::path& input) {
-    read_documents(input, options_.documents, [&](Document&& document) {
-      waiting_bytes_ += document.bytes();
-      waiting_.push_back(std::move(document));
-      if (waiting_.size() >= kBatch || waiting_bytes_ >= kBatchBytes) flush();
+    read_raw_documents(input, options_.documents, [&](RawDocument&& raw) {
+      raw_bytes_ += raw.text.size();
+      raw_.push_back(std::move(raw));
+      if (raw_bytes_ >= kBatchBytes) flush(input);
     });
+    flush(input);
     Json entry = {{"path", input.string()}, {"digest", nullptr}};
     if (input != "-") entry["digest"] = digest_of_file(input).hex();
     inputs_.push_back(std::move(entry));
   }
 
   PackResult finish() {
-    flush();
     close_shard();
     check(result_.documents > 0, Code::input, "[pack] the inputs hold no text");
     result_.digest = sum_.hex();
@@ -77,22 +73,21 @@ class Packer {
   }
 
  private:
-  static constexpr size_t kBatch = 1024;
   static constexpr uint64_t kBatchBytes = uint64_t{8} << 20;
   static constexpr size_t kPartBytes = size_t{1} << 18;
 
-  // A text, or a part of one that is long.
+  // A document, or a part of one that is long.
   struct Part {
     size_t document = 0, begin = 0, end = 0;
     std::vector<int32_t> ids{};
   };
 
-  std::vector<Part> parts_of_waiting() const {
+  std::vector<Part> parts_of(const std::vector<Document>& documents) const {
     std::vector<Part> parts;
-    for (size_t d = 0; d < waiting_.size(); ++d) {
-      const std::string& text = waiting_[d].text;
+    for (size_t d = 0; d < documents.size(); ++d) {
+      const std::string& text = documents[d].text;
       size_t begin = 0;
-      while (waiting_[d].messages.empty() && text.size() - begin > 2 * kPartBytes) {
+      while (documents[d].messages.empty() && text.size() - begin > 2 * kPartBytes) {
         const size_t end = tokenizer_.cut_after(text, begin + kPartBytes);
         if (end == text.size()) break;
         parts.push_back({d, begin, end});
@@ -103,10 +98,9 @@ class Packer {
     return parts;
   }
 
-  void encode(Part& part) {
-    const Document& document = waiting_[part.document];
-    if (!document.messages.empty()) {
-      part.ids = document_ids(tokenizer_, document);
+  void encode(const Document& document, Part& part) {
+    if (part.begin == 0 && part.end == document.text.size()) {
+      part.ids = document_ids(tokenizer_, document, scratches_);
       return;
     }
     if (part.begin == 0) part.ids = tokenizer_.prefix();
@@ -115,26 +109,32 @@ class Packer {
         [&](EncodeScratch& scratch) { tokenizer_.encode(text, {.add_special = false}, scratch, part.ids); });
     if (part.end < document.text.size()) return;
     part.ids.insert(part.ids.end(), tokenizer_.suffix().begin(), tokenizer_.suffix().end());
+    end_document(tokenizer_, part.ids);
   }
 
-  void flush() {
-    std::vector<Part> parts = parts_of_waiting();
-    for_each_index(exec_, static_cast<int64_t>(parts.size()),
-                   [&](int64_t i) { encode(parts[static_cast<size_t>(i)]); });
-    const auto eos = tokenizer_.eos();
+  void flush(const fs::path& input) {
+    std::vector<Document> documents(raw_.size());
+    for_each_index(exec_, static_cast<int64_t>(raw_.size()), [&](int64_t i) {
+      const auto d = static_cast<size_t>(i);
+      documents[d] = parse_document(std::move(raw_[d]), options_.documents, input);
+    });
+    std::vector<Part> parts = parts_of(documents);
+    for_each_index(exec_, static_cast<int64_t>(parts.size()), [&](int64_t i) {
+      Part& part = parts[static_cast<size_t>(i)];
+      encode(documents[part.document], part);
+    });
     for (size_t i = 0; i < parts.size();) {
       std::vector<int32_t> ids = std::move(parts[i].ids);
       size_t next = i + 1;
       for (; next < parts.size() && parts[next].document == parts[i].document; ++next)
         ids.insert(ids.end(), parts[next].ids.begin(), parts[next].ids.end());
-      if (eos && !ids.empty() && ids.back() != *eos) ids.push_back(*eos);
       write(ids);
       i = next;
     }
-    done_.bytes += waiting_bytes_;
+    done_.bytes += raw_bytes_;
     done_.tokens = result_.tokens;
-    waiting_.clear();
-    waiting_bytes_ = 0;
+    raw_.clear();
+    raw_bytes_ = 0;
     if (progress_) progress_(done_);
   }
 
@@ -170,9 +170,9 @@ class Packer {
   const PackOptions& options_;
   const kn::Exec& exec_;
   const std::function<void(const PackProgress&)>& progress_;
-  Scratches scratches_;
-  std::vector<Document> waiting_;
-  uint64_t waiting_bytes_ = 0;
+  EncodeScratches scratches_;
+  std::vector<RawDocument> raw_;  // of the input under way
+  uint64_t raw_bytes_ = 0;
   PackProgress done_;
   PackResult result_;
   std::optional<ShardWriter> writer_;

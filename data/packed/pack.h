@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -29,9 +30,27 @@ struct PackProgress {
   int64_t tokens = 0;
 };
 
+// Scratches lent to whoever encodes: at most one per thread is ever made.
+class EncodeScratches {
+ public:
+  template <class Use>
+  void lend(Use&& use) {
+    EncodeScratch scratch = take();
+    use(scratch);
+    const std::lock_guard lock(mutex_);
+    free_.push_back(std::move(scratch));
+  }
+
+ private:
+  EncodeScratch take();
+  std::mutex mutex_;
+  std::vector<EncodeScratch> free_;
+};
+
 // The ids of one document: text with what the template adds, or chat turns; then the tokenizer's eos
 // when it has one and the ids do not end with it.
-std::vector<int32_t> document_ids(const Tokenizer& tokenizer, const Document& document);
+std::vector<int32_t> document_ids(const Tokenizer& tokenizer, const Document& document,
+                                  EncodeScratches& scratches);
 
 // Fills `folder` (which exists) with shards and provenance.json. `progress` is called now and then
 // from the calling thread and may throw to stop. Error{input} when nothing is left to pack.

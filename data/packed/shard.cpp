@@ -37,7 +37,7 @@ struct ShardWriter::State {
   std::vector<int32_t> lengths;
   int64_t tokens = 0;
   Digest sum;
-  std::string buffer;
+  std::vector<uint16_t> narrow;  // the ids of a document
 
   State(const fs::path& path, int64_t vocab, bool overwrite)
       : bin(with_suffix(path, ".bin"), overwrite),
@@ -76,18 +76,16 @@ void ShardWriter::add(std::span<const int32_t> ids) {
   for (size_t i = 0; bad && i < ids.size(); ++i)
     check(ids[i] >= 0 && ids[i] < s.vocab_size, Code::input, "[shard] id ", ids[i],
           " outside the vocabulary of ", s.vocab_size);
-  s.buffer.resize(ids.size() * (s.wide ? 4 : 2));
-  if (s.wide) {
-    std::memcpy(s.buffer.data(), ids.data(), s.buffer.size());
-  } else {
-    auto* to = reinterpret_cast<uint16_t*>(s.buffer.data());
-    for (size_t i = 0; i < ids.size(); ++i) to[i] = static_cast<uint16_t>(ids[i]);
+  std::string_view bytes(reinterpret_cast<const char*>(ids.data()), ids.size_bytes());
+  if (!s.wide) {
+    s.narrow.assign(ids.begin(), ids.end());
+    bytes = {reinterpret_cast<const char*>(s.narrow.data()), s.narrow.size() * 2};
   }
   // Order matters to the sum: the offset stands in each term.
-  Digest term = digest_of(s.buffer);
+  Digest term = digest_of(bytes);
   term.low ^= static_cast<uint64_t>(s.tokens);
   s.sum += digest_of(term.hex());
-  s.bin.write(s.buffer);
+  s.bin.write(bytes);
   s.lengths.push_back(static_cast<int32_t>(ids.size()));
   s.tokens += static_cast<int64_t>(ids.size());
 }

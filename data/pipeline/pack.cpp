@@ -118,7 +118,7 @@ class Packing {
       for_each_index(context_.exec, static_cast<int64_t>(ids.size()), [&](int64_t i) {
         Document document;
         document.text.swap(batch[static_cast<size_t>(i)].record.text);
-        ids[static_cast<size_t>(i)] = document_ids(tokenizer_, document);
+        ids[static_cast<size_t>(i)] = document_ids(tokenizer_, document, scratches_);
       });
       for (size_t i = 0; going && i < ids.size(); ++i) going = write(batch[i], ids[i], round, part.number);
       meter_.add(round == 0 ? bytes : 0);
@@ -196,6 +196,7 @@ class Packing {
   StageContext& context_;
   const fs::path folder_;
   const Tokenizer& tokenizer_;
+  EncodeScratches scratches_;
   Meter meter_;
   Position position_,
       begin_;  // of the next document; of the shard under way, with what was skipped before it

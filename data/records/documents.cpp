@@ -50,7 +50,8 @@ class TextCutter {
   void run(const std::function<void(std::string&&)>& sink) {
     while (read()) give_what_is_whole(sink);
     give_what_is_whole(sink);
-    if (at_ < text_.size()) sink(text_.substr(at_));
+    text_.erase(0, at_);  // a text that nothing cuts is handed on, not copied
+    if (!text_.empty()) sink(std::move(text_));
   }
 
  private:
@@ -107,22 +108,29 @@ uint64_t Document::bytes() const {
   return n;
 }
 
-void read_documents(const fs::path& file, const DocumentOptions& options,
-                    const std::function<void(Document&&)>& sink) {
+void read_raw_documents(const fs::path& file, const DocumentOptions& options,
+                        const std::function<void(RawDocument&&)>& sink) {
   ByteReader reader(file);
   if (!is_json_lines(file)) {
-    TextCutter(reader, options.split_on, 0).run([&](std::string&& text) {
-      Document document;
-      document.text = std::move(text);
-      sink(std::move(document));
-    });
+    TextCutter(reader, options.split_on, 0).run([&](std::string&& text) { sink({std::move(text), 0}); });
     return;
   }
   std::string line;
-  for (uint64_t number = 1; reader.line(line); ++number) {
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    sink(document_of(line, options, file.string() + ":" + std::to_string(number)));
-  }
+  for (uint64_t number = 1; reader.line(line); ++number)
+    if (line.find_first_not_of(" \t\r") != std::string::npos) sink({line, number});
+}
+
+Document parse_document(RawDocument&& raw, const DocumentOptions& options, const fs::path& file) {
+  if (raw.line > 0) return document_of(raw.text, options, file.string() + ":" + std::to_string(raw.line));
+  Document document;
+  document.text = std::move(raw.text);
+  return document;
+}
+
+void read_documents(const fs::path& file, const DocumentOptions& options,
+                    const std::function<void(Document&&)>& sink) {
+  read_raw_documents(file, options,
+                     [&](RawDocument&& raw) { sink(parse_document(std::move(raw), options, file)); });
 }
 
 size_t word_start(std::string_view text, size_t at) {

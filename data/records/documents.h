@@ -24,6 +24,17 @@ struct DocumentOptions {
   std::string split_on;        // separator of documents in text files; "" for none
 };
 
+// A document as it lies in a file: a line of JSON, or a text. Reading is quick and of one thread; parsing a
+// line is not, and many threads may.
+struct RawDocument {
+  std::string text;
+  uint64_t line = 0;  // of a line of JSON, from 1; 0 for a text
+};
+void read_raw_documents(const fs::path& file, const DocumentOptions& options,
+                        const std::function<void(RawDocument&&)>& sink);
+// `file` is what an Error{input} names, with the line.
+Document parse_document(RawDocument&& raw, const DocumentOptions& options, const fs::path& file);
+
 // Calls `sink` for each document in order. Error{input} naming file and line.
 void read_documents(const fs::path& file, const DocumentOptions& options,
                     const std::function<void(Document&&)>& sink);

@@ -19,7 +19,7 @@ constexpr size_t kLongestKey = 15, kMostInline = 4;
 
 // The bytes, then zeros; the last byte is their number, so that no key is empty.
 struct PieceKey {
-  uint64_t low = 0, high = 0;
+  uint64_t low, high;  // not set by default: an encoder has hundreds at a time on its stack
   bool operator==(const PieceKey& o) const { return low == o.low && high == o.high; }
   uint64_t hash() const {
     const auto product =
@@ -49,8 +49,7 @@ inline PieceKey piece_key(const char* p, size_t size) {
 
 struct PieceEntry {
   PieceKey key;
-  std::array<uint32_t, kMostInline>
-      ids{};  // those past the last are 0; the number is in the first's top byte
+  std::array<uint32_t, kMostInline> ids;  // those past the last are 0; the number is in the first's top byte
   uint32_t count() const { return ids[0] >> 24; }
   // Writes four, of which count() are ids, and returns count().
   uint32_t copy(int32_t* out) const {
@@ -59,7 +58,7 @@ struct PieceEntry {
     return count();
   }
   static PieceEntry of(const PieceKey& key, const int32_t* ids, size_t count) {  // count <= 4, ids < 2^24
-    PieceEntry entry{key};
+    PieceEntry entry{key, {}};
     for (size_t i = 0; i < count; ++i) entry.ids[i] = static_cast<uint32_t>(ids[i]);
     entry.ids[0] |= static_cast<uint32_t>(count) << 24;
     return entry;

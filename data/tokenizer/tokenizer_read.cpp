@@ -2,6 +2,7 @@
 // tokenizer.json (Hugging Face tokenizers, version 1.0) and tokenizer_config.json to a Tokenizer.
 // Every component is either understood or refused by name; every id is checked before use.
 #include <algorithm>
+#include <future>
 
 #include "core/base/digest.h"
 #include "data/text/base64.h"
@@ -160,15 +161,18 @@ Tokenizer Tokenizer::from_json(const Json& tokenizer_json, const Json& tokenizer
   auto state = std::make_shared<State>();
   try {
     read_all(tokenizer_json, tokenizer_config, *state);
-    if (!state->other) state->quick = BpeEncoder::make(state->bpe);
+    // On a thread of its own, if there is one, while this one spells the file again.
+    std::future<std::unique_ptr<const BpeEncoder>> quick;
+    if (!state->other) quick = std::async([&] { return BpeEncoder::make(state->bpe); });
     state->json_text = tokenizer_json.dump();
     state->config_text = tokenizer_config.is_null() ? "{}" : tokenizer_config.dump();
+    state->digest = digest_of(state->json_text).hex();
+    if (quick.valid()) state->quick = quick.get();
   } catch (const Error& e) {
     throw Error(e.code, one_line(e.what()));
   } catch (const nlohmann::json::exception& e) {
     throw Error(Code::input, one_line(std::string("[tokenizer] malformed: ") + e.what()));
   }
-  state->digest = digest_of(state->json_text).hex();
   Tokenizer tokenizer;
   tokenizer.state_ = std::move(state);
   return tokenizer;

@@ -16,9 +16,6 @@
 #include "core/base/file.h"
 #include "core/base/signal.h"
 #include "core/train/run.h"
-#include "data/samples/corpus.h"
-#include "data/tokenizer/bpe_train.h"
-#include "data/tokenizer/tokenizer.h"
 #include "kernels/basic.h"
 
 namespace llmctl {
@@ -288,34 +285,6 @@ Filled::Filled(DType dtype, std::initializer_list<int64_t> dims, const kn::Exec&
   view = arena.sent(view);
 }
 
-void bench_tokenize(Bench& bench) {
-  std::string text;
-  CorpusOptions options{.seed = 7, .bytes = static_cast<uint64_t>(bench.quick ? 1 : 4) << 20};
-  generate_corpus(options, [&](const CorpusDocument& d) { text += d.text; });
-  PieceCounter pieces("gpt2");
-  const double counting = bench.median([&] {
-    pieces = PieceCounter("gpt2");
-    pieces.add(text);
-  });
-  const BpeTrainOptions train{4096, "gpt2"};
-  TrainedBpe trained;
-  const auto start = Clock::now();
-  trained = train_bpe(pieces, train, [](int64_t) {});
-  const double training = seconds_since(start);
-  const TokenizerFiles files = tokenizer_files(trained, train);
-  const Tokenizer tokenizer = Tokenizer::from_json(files.tokenizer, files.config);
-  std::vector<int32_t> ids;
-  const double encoding = bench.median([&] { ids = tokenizer.encode(text); });
-  size_t out = 0;
-  const double decoding = bench.median([&] { out = tokenizer.decode(ids).size(); });
-  check(out == text.size(), Code::bug, "[bench] decoding gave ", out, " bytes of ", text.size());
-  const double mb = static_cast<double>(text.size()) / 1e6, limit = bench.bandwidth() / 1e6;
-  bench.add("encode, vocabulary 4096, one thread", mb / encoding, "MB/s", limit);
-  bench.add("decode, one thread", mb / decoding, "MB/s", limit);
-  bench.add("count pieces, one thread", mb / counting, "MB/s", limit);
-  bench.add("learn 4096 tokens from the pieces", training, "s", 0);
-}
-
 void add_bench(CLI::App& app, Common& common) {
   auto suites = std::make_shared<std::vector<std::string>>();
   auto options = std::make_shared<BenchOptions>();
@@ -342,11 +311,14 @@ void add_bench(CLI::App& app, Common& common) {
   app.add_option("--tokens", options->tokens, "models: tokens of each")->check(CLI::Range(2, 32768));
   app.add_option("--axis", options->axes, "scaling: only params, context, threads or batch")
       ->check(CLI::IsMember(kBenchAxes));
+  app.add_option("--tokenizer", options->tokenizer, "tokenize: this one, on the texts of --input");
+  app.add_option("--input", options->inputs, "tokenize: text files")->needs("--tokenizer");
   app.add_option("--report", options->report, "scaling: an HTML page with plots");
   app.add_flag("--force", options->force, "replace the report");
   examples(app, {"llmctl bench gemm attention", "llmctl bench decode --threads 1 --json",
                  "llmctl bench numerics --quick", "llmctl bench gemm --shape 16x2304x768 --dtype bf16",
                  "llmctl bench decode --model 1.1B --dtype int8",
+                 "llmctl bench tokenize --tokenizer cl100k_base.tiktoken --input english.txt",
                  "llmctl bench scaling --axis context --axis batch --report scaling.html"});
   on_run(app, common, [suites, shapes, options, &common] {
     for (const std::string& s : *shapes) options->shapes.push_back(*shape_of(s));

@@ -43,6 +43,8 @@ struct BenchOptions {
   int64_t batch = 0;                // sequences at a time
   int64_t tokens = 0;               // tokens of each
   std::vector<std::string> axes;    // scaling: only these
+  std::string tokenizer;            // tokenize: this one,
+  std::vector<std::string> inputs;  // on these texts
   std::string report;               // scaling: a page with plots
   bool force = false;               // replaces it
 

@@ -18,16 +18,34 @@ Digest digest_of(const void* data, uint64_t bytes) {
 Digest digest_of_file(const fs::path& path) {
   const FileMap file(path);  // says what is wrong with the path
   std::ifstream in(path, std::ios::binary);
-  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), XXH3_freeState);
-  check(state != nullptr && XXH3_128bits_reset(state.get()) == XXH_OK, Code::memory, "[digest] no memory for a state");
+  DigestStream stream;
   std::vector<char> buffer(size_t{1} << 20);
   uint64_t total = 0;
   while (in.read(buffer.data(), static_cast<std::streamsize>(buffer.size())), in.gcount() > 0) {
-    XXH3_128bits_update(state.get(), buffer.data(), static_cast<size_t>(in.gcount()));
+    stream.update(buffer.data(), static_cast<uint64_t>(in.gcount()));
     total += static_cast<uint64_t>(in.gcount());
   }
   check(total == file.size(), Code::io, "[digest] ", path.string(), ": read ", total, " bytes of ", file.size());
-  const XXH128_hash_t h = XXH3_128bits_digest(state.get());
+  return stream.take();
+}
+
+struct DigestStream::State {
+  std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> hash{XXH3_createState(), XXH3_freeState};
+};
+
+DigestStream::DigestStream() : state_(std::make_unique<State>()) {
+  check(state_->hash && XXH3_128bits_reset(state_->hash.get()) == XXH_OK, Code::memory,
+        "[digest] no memory for a state");
+}
+DigestStream::~DigestStream() = default;
+
+void DigestStream::update(const void* data, uint64_t bytes) {
+  XXH3_128bits_update(state_->hash.get(), data, static_cast<size_t>(bytes));
+}
+
+Digest DigestStream::take() {
+  const XXH128_hash_t h = XXH3_128bits_digest(state_->hash.get());
+  XXH3_128bits_reset(state_->hash.get());
   return {h.low64, h.high64};
 }
 

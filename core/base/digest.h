@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -26,5 +27,18 @@ inline Digest digest_of(std::string_view text) {
   return digest_of(text.data(), text.size());
 }
 Digest digest_of_file(const fs::path& path);
+
+// The digest of bytes that come one after the other.
+class DigestStream {
+ public:
+  DigestStream();
+  ~DigestStream();
+  void update(const void* data, uint64_t bytes);
+  Digest take();  // of all since the last take()
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace llmctl

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "data/packed/pack.h"
 
+#include <future>
 #include <optional>
 
 #include "core/base/json.h"
@@ -44,7 +45,8 @@ class Packer {
       : tokenizer_(tokenizer), folder_(folder), options_(options), exec_(exec), progress_(progress) {}
 
   void read(const fs::path& input) {
-    read_raw_documents(input, options_.documents, [&](RawDocument&& raw) {
+    const TextCut cut = [&](std::string_view text, size_t at) { return tokenizer_.cut_after(text, at); };
+    read_raw_documents(input, options_.documents, kPartBytes, cut, [&](RawDocument&& raw) {
       raw_bytes_ += raw.text.size();
       raw_.push_back(std::move(raw));
       if (raw_bytes_ >= kBatchBytes) flush(input);
@@ -56,6 +58,7 @@ class Packer {
   }
 
   PackResult finish() {
+    finish_writing();
     close_shard();
     check(result_.documents > 0, Code::input, "[pack] the inputs hold no text");
     result_.digest = sum_.hex();
@@ -78,86 +81,90 @@ class Packer {
 
   // A document, or a part of one that is long.
   struct Part {
-    size_t document = 0, begin = 0, end = 0;
+    const Document* document = nullptr;
+    size_t begin = 0, end = 0;
+    bool is_first = true, is_last = true;
     std::vector<int32_t> ids{};
   };
 
-  std::vector<Part> parts_of(const std::vector<Document>& documents) const {
-    std::vector<Part> parts;
-    for (size_t d = 0; d < documents.size(); ++d) {
-      const std::string& text = documents[d].text;
-      size_t begin = 0;
-      while (documents[d].messages.empty() && text.size() - begin > 2 * kPartBytes) {
-        const size_t end = tokenizer_.cut_after(text, begin + kPartBytes);
-        if (end == text.size()) break;
-        parts.push_back({d, begin, end});
-        begin = end;
-      }
-      parts.push_back({d, begin, text.size()});
+  // A line of JSON may hold a long text too.
+  void add_parts(const Document& document, const RawDocument& raw, std::vector<Part>& parts) const {
+    const std::string& text = document.text;
+    size_t begin = 0;
+    while (document.messages.empty() && text.size() - begin > 2 * kPartBytes) {
+      const size_t end = tokenizer_.cut_after(text, begin + kPartBytes);
+      if (end == text.size()) break;
+      parts.push_back({&document, begin, end, raw.is_first && begin == 0, false});
+      begin = end;
     }
-    return parts;
+    parts.push_back({&document, begin, text.size(), raw.is_first && begin == 0, raw.is_last});
   }
 
-  void encode(const Document& document, Part& part) {
-    if (part.begin == 0 && part.end == document.text.size()) {
-      part.ids = document_ids(tokenizer_, document, scratches_);
+  void encode(Part& part) {
+    if (part.is_first && part.is_last) {
+      part.ids = document_ids(tokenizer_, *part.document, scratches_);
       return;
     }
-    if (part.begin == 0) part.ids = tokenizer_.prefix();
-    const std::string_view text = std::string_view(document.text).substr(part.begin, part.end - part.begin);
+    if (part.is_first) part.ids = tokenizer_.prefix();
+    const std::string_view text = std::string_view(part.document->text).substr(part.begin, part.end - part.begin);
     scratches_.lend(
         [&](EncodeScratch& scratch) { tokenizer_.encode(text, {.add_special = false}, scratch, part.ids); });
-    if (part.end < document.text.size()) return;
+    if (!part.is_last) return;
     part.ids.insert(part.ids.end(), tokenizer_.suffix().begin(), tokenizer_.suffix().end());
     end_document(tokenizer_, part.ids);
   }
 
+  // Parses and encodes on the pool; what came of it is written while the next is read and encoded.
   void flush(const fs::path& input) {
     std::vector<Document> documents(raw_.size());
     for_each_index(exec_, static_cast<int64_t>(raw_.size()), [&](int64_t i) {
       const auto d = static_cast<size_t>(i);
       documents[d] = parse_document(std::move(raw_[d]), options_.documents, input);
     });
-    std::vector<Part> parts = parts_of(documents);
-    for_each_index(exec_, static_cast<int64_t>(parts.size()), [&](int64_t i) {
-      Part& part = parts[static_cast<size_t>(i)];
-      encode(documents[part.document], part);
-    });
-    for (size_t i = 0; i < parts.size();) {
-      std::vector<int32_t> ids = std::move(parts[i].ids);
-      size_t next = i + 1;
-      for (; next < parts.size() && parts[next].document == parts[i].document; ++next)
-        ids.insert(ids.end(), parts[next].ids.begin(), parts[next].ids.end());
-      write(ids);
-      i = next;
-    }
-    done_.bytes += raw_bytes_;
+    std::vector<Part> parts;
+    for (size_t d = 0; d < raw_.size(); ++d) add_parts(documents[d], raw_[d], parts);
+    for_each_index(exec_, static_cast<int64_t>(parts.size()),
+                   [&](int64_t i) { encode(parts[static_cast<size_t>(i)]); });
+    finish_writing();
     done_.tokens = result_.tokens;
+    done_.bytes += raw_bytes_;
     raw_.clear();
     raw_bytes_ = 0;
+    writing_ = std::async([this, written = std::move(parts)] {
+      for (const Part& part : written) write(part);
+    });
     if (progress_) progress_(done_);
   }
 
-  void write(const std::vector<int32_t>& ids) {
-    if (ids.empty()) {
-      ++result_.skipped;
-      return;
-    }
-    if (!writer_) {
+  void finish_writing() {
+    if (writing_.valid()) writing_.get();
+  }
+
+  void write(const Part& part) {
+    has_ids_ = !part.is_first && has_ids_;
+    if (!writer_ && !part.ids.empty()) {
       char name[32];
       std::snprintf(name, sizeof name, "shard-%05d", static_cast<int>(result_.shards++));
       name_ = name;
       writer_.emplace(folder_ / name_, tokenizer_.vocab_size(), false);
     }
-    writer_->add(ids);
+    if (!part.ids.empty()) writer_->append(part.ids);
+    has_ids_ = has_ids_ || !part.ids.empty();
+    if (!part.is_last) return;
+    if (!has_ids_) {
+      ++result_.skipped;
+      return;
+    }
+    writer_->end_document();
     ++result_.documents;
-    result_.tokens += static_cast<int64_t>(ids.size());
+    result_.tokens = shard_tokens_before_ + writer_->tokens();
     if (writer_->tokens() >= options_.shard_tokens) close_shard();
   }
 
   void close_shard() {
     if (!writer_) return;
     const int64_t documents = writer_->documents(), tokens = writer_->tokens();
+    shard_tokens_before_ += tokens;
     const Digest digest = writer_->commit();
     writer_.reset();
     shards_.push_back(
@@ -175,10 +182,14 @@ class Packer {
   uint64_t raw_bytes_ = 0;
   PackProgress done_;
   PackResult result_;
+  // Of the thread that writes, until writing_ is done.
   std::optional<ShardWriter> writer_;
+  bool has_ids_ = false;  // the document under way
+  int64_t shard_tokens_before_ = 0;
   std::string name_;
   Json inputs_ = Json::array(), shards_ = Json::array();
   Digest sum_;
+  std::future<void> writing_;  // last: its destructor waits
 };
 
 }  // namespace

@@ -35,9 +35,10 @@ struct ShardWriter::State {
   int64_t vocab_size;
   bool wide;  // i32
   std::vector<int32_t> lengths;
-  int64_t tokens = 0;
+  int64_t tokens = 0, open = 0;  // open: of the document under way
+  DigestStream digest;           // of its bytes
   Digest sum;
-  std::vector<uint16_t> narrow;  // the ids of a document
+  std::vector<uint16_t> narrow;  // ids being written
 
   State(const fs::path& path, int64_t vocab, bool overwrite)
       : bin(with_suffix(path, ".bin"), overwrite),
@@ -68,8 +69,14 @@ ShardWriter::ShardWriter(ShardWriter&&) noexcept = default;
 
 void ShardWriter::add(std::span<const int32_t> ids) {
   check(!ids.empty(), Code::input, "[shard] a document without tokens");
-  check(ids.size() <= INT32_MAX, Code::input, "[shard] a document of ", ids.size(), " tokens is too long");
+  append(ids);
+  end_document();
+}
+
+void ShardWriter::append(std::span<const int32_t> ids) {
   State& s = *state_;
+  const int64_t open = s.open + static_cast<int64_t>(ids.size());
+  check(open <= INT32_MAX, Code::input, "[shard] a document of ", open, " tokens is too long");
   uint32_t bad = 0;  // looked for without a branch per id
   for (const int32_t id : ids)
     bad |= static_cast<uint32_t>(static_cast<uint32_t>(id) >= static_cast<uint64_t>(s.vocab_size));
@@ -81,13 +88,21 @@ void ShardWriter::add(std::span<const int32_t> ids) {
     s.narrow.assign(ids.begin(), ids.end());
     bytes = {reinterpret_cast<const char*>(s.narrow.data()), s.narrow.size() * 2};
   }
+  s.open = open;
+  s.digest.update(bytes.data(), bytes.size());
+  s.bin.write(bytes);
+}
+
+void ShardWriter::end_document() {
+  State& s = *state_;
+  check(s.open > 0, Code::input, "[shard] a document without tokens");
   // Order matters to the sum: the offset stands in each term.
-  Digest term = digest_of(bytes);
+  Digest term = s.digest.take();
   term.low ^= static_cast<uint64_t>(s.tokens);
   s.sum += digest_of(term.hex());
-  s.bin.write(bytes);
-  s.lengths.push_back(static_cast<int32_t>(ids.size()));
-  s.tokens += static_cast<int64_t>(ids.size());
+  s.lengths.push_back(static_cast<int32_t>(s.open));
+  s.tokens += s.open;
+  s.open = 0;
 }
 
 int64_t ShardWriter::documents() const {

@@ -34,6 +34,10 @@ class ShardWriter {
   ShardWriter(ShardWriter&&) noexcept;
   // One document. Error{input} for an id outside the vocabulary or an empty document.
   void add(std::span<const int32_t> ids);
+  // The same in parts, so that no document need fit into memory: add(a + b) is append(a), append(b),
+  // end_document(). What documents() and tokens() count is whole.
+  void append(std::span<const int32_t> ids);
+  void end_document();
   int64_t documents() const;
   int64_t tokens() const;
   Digest commit();  // of the .idx bytes and the .bin bytes

@@ -41,17 +41,17 @@ Document document_of(const std::string& line, const DocumentOptions& options, co
   return document;
 }
 
-// Text of unknown length, cut at a separator: part by part, where word_start() allows when one grows above
+// Text of unknown length, cut at a separator: part by part, where `cut` allows when one grows above
 // `part_bytes` (0: never).
 class TextCutter {
  public:
-  TextCutter(ByteReader& reader, const std::string& separator, size_t part_bytes)
-      : reader_(reader), separator_(separator), part_bytes_(part_bytes) {}
-  void run(const std::function<void(std::string&&)>& sink) {
+  TextCutter(ByteReader& reader, const std::string& separator, size_t part_bytes, const TextCut& cut)
+      : reader_(reader), separator_(separator), part_bytes_(part_bytes), cut_(cut) {}
+  void run(const std::function<void(RawDocument&&)>& sink) {
     while (read()) give_what_is_whole(sink);
     give_what_is_whole(sink);
     text_.erase(0, at_);  // a text that nothing cuts is handed on, not copied
-    if (!text_.empty()) sink(std::move(text_));
+    if (!text_.empty()) sink({std::move(text_), 0, is_first_, true});
   }
 
  private:
@@ -69,26 +69,31 @@ class TextCutter {
     text_.resize(had + reader_.read(text_.data() + had, kBlock));
     return text_.size() > had;
   }
-  void give_what_is_whole(const std::function<void(std::string&&)>& sink) {
-    const auto give = [&](size_t end, size_t next) {
-      if (end > at_) sink(text_.substr(at_, end - at_));
+  void give_what_is_whole(const std::function<void(RawDocument&&)>& sink) {
+    const auto give = [&](size_t end, size_t next, bool is_last) {
+      if (end > at_) sink({text_.substr(at_, end - at_), 0, is_first_, is_last});
+      is_first_ = is_last;
       at_ = next;
       searched_ = std::max(searched_, next);
     };
-    if (!separator_.empty()) {
-      for (size_t hit; (hit = text_.find(separator_, searched_)) != std::string::npos;)
-        give(hit, hit + separator_.size());
-      if (text_.size() >= separator_.size())
+    if (separator_.empty()) searched_ = text_.size();
+    for (bool more = true; more;) {
+      size_t hit = separator_.empty() ? std::string::npos : text_.find(separator_, searched_);
+      more = hit != std::string::npos;
+      // A separator that has only begun must not be cut.
+      if (!more && !separator_.empty() && text_.size() >= separator_.size())
         searched_ = std::max(searched_, text_.size() - separator_.size() + 1);
+      give_parts(std::string_view(text_).substr(0, more ? hit : searched_), give);
+      if (more) give(hit, hit + separator_.size(), true);
     }
-    // A separator that has only begun must not be cut.
-    const std::string_view known =
-        std::string_view(text_).substr(0, separator_.empty() ? text_.size() : searched_);
+  }
+  template <class Give>
+  void give_parts(std::string_view known, const Give& give) {
     while (part_bytes_ > 0 && known.size() > at_ + part_bytes_) {
-      const size_t cut = word_start(known, std::max(at_ + part_bytes_, tried_));
+      const size_t end = cut_(known, std::max(at_ + part_bytes_, tried_));
       tried_ = known.size() - 1;  // a long stretch without a place to cut is looked at once
-      if (cut == known.size()) return;
-      give(cut, cut);
+      if (end == known.size()) return;
+      give(end, end, false);
       tried_ = 0;
     }
   }
@@ -96,7 +101,9 @@ class TextCutter {
   ByteReader& reader_;
   const std::string& separator_;
   const size_t part_bytes_;
+  const TextCut& cut_;
   std::string text_;
+  bool is_first_ = true;  // what comes next begins a document
   size_t at_ = 0, searched_ = 0, tried_ = 0;
 };
 
@@ -108,11 +115,11 @@ uint64_t Document::bytes() const {
   return n;
 }
 
-void read_raw_documents(const fs::path& file, const DocumentOptions& options,
-                        const std::function<void(RawDocument&&)>& sink) {
+void read_raw_documents(const fs::path& file, const DocumentOptions& options, size_t part_bytes,
+                        const TextCut& cut, const std::function<void(RawDocument&&)>& sink) {
   ByteReader reader(file);
   if (!is_json_lines(file)) {
-    TextCutter(reader, options.split_on, 0).run([&](std::string&& text) { sink({std::move(text), 0}); });
+    TextCutter(reader, options.split_on, part_bytes, cut).run(sink);
     return;
   }
   std::string line;
@@ -129,7 +136,7 @@ Document parse_document(RawDocument&& raw, const DocumentOptions& options, const
 
 void read_documents(const fs::path& file, const DocumentOptions& options,
                     const std::function<void(Document&&)>& sink) {
-  read_raw_documents(file, options,
+  read_raw_documents(file, options, 0, nullptr,
                      [&](RawDocument&& raw) { sink(parse_document(std::move(raw), options, file)); });
 }
 
@@ -144,7 +151,10 @@ void read_text_parts(const fs::path& file, const DocumentOptions& options, size_
                      const std::function<void(std::string&&)>& sink) {
   if (!is_json_lines(file)) {
     ByteReader reader(file);
-    TextCutter(reader, options.split_on, part_bytes).run(sink);
+    const TextCut cut = word_start;
+    TextCutter(reader, options.split_on, part_bytes, cut).run([&](RawDocument&& raw) {
+      sink(std::move(raw.text));
+    });
     return;
   }
   read_documents(file, options, [&](Document&& document) {

@@ -28,10 +28,14 @@ struct DocumentOptions {
 // line is not, and many threads may.
 struct RawDocument {
   std::string text;
-  uint64_t line = 0;  // of a line of JSON, from 1; 0 for a text
+  uint64_t line = 0;                 // of a line of JSON, from 1; 0 for a text
+  bool is_first = true, is_last = true;  // part of its document
 };
-void read_raw_documents(const fs::path& file, const DocumentOptions& options,
-                        const std::function<void(RawDocument&&)>& sink);
+// Where a text may be cut: the first such place at or after `at`, or its size when there is none yet.
+using TextCut = std::function<size_t(std::string_view text, size_t at)>;
+// A text (not a line) comes in parts of about `part_bytes` if `cut` allows; 0 for whole.
+void read_raw_documents(const fs::path& file, const DocumentOptions& options, size_t part_bytes,
+                        const TextCut& cut, const std::function<void(RawDocument&&)>& sink);
 // `file` is what an Error{input} names, with the line.
 Document parse_document(RawDocument&& raw, const DocumentOptions& options, const fs::path& file);
 

@@ -101,11 +101,16 @@ std::vector<int32_t> ranks_of(size_t merges, const Json& extension) {
   return ranks;
 }
 
-void read_merges(const Json& model, const Json& extension, State& state) {
+void read_merges(const Json& model, const Json& extension, const std::vector<IdMerge>& known, State& state) {
   const Json& merges = field(model, "merges");
   check(merges.is_array(), Code::input, "[tokenizer] 'merges' is ", merges.type_name(), ", not a list");
   state.bpe.merges = MergeTable(merges.size());
   const std::vector<int32_t> ranks = ranks_of(merges.size(), extension);
+  check(known.empty() || known.size() == ranks.size(), Code::bug, "[tokenizer] ", known.size(),
+        " merges by id of ", ranks.size());
+  for (size_t i = 0; i < known.size(); ++i)
+    state.bpe.merges.set(known[i].left, known[i].right, {ranks[i], known[i].joined});
+  if (!known.empty()) return;
   size_t rank = 0;
   std::string joined;
   for (const Json& merge : merges) {
@@ -184,7 +189,8 @@ void read_symbols(const Json& added, State& state) {
     bpe.byte_ids[b] = state.ids.find(byte_spelling(b)).value_or(-1);
 }
 
-void read_bpe(const Json& model, const Json& added, const Json& extension, State& state) {
+void read_bpe(const Json& model, const Json& added, const Json& extension, const std::vector<IdMerge>& merges,
+              State& state) {
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
     check(absent_or_empty(model, key), Code::unsupported, "[tokenizer] model option '", key,
           "' is not offered");
@@ -194,7 +200,7 @@ void read_bpe(const Json& model, const Json& added, const Json& extension, State
   state.bpe.fuse_unk = bool_field(model, "fuse_unk", false);
   state.bpe.byte_fallback = bool_field(model, "byte_fallback", false);
   state.bpe.ignore_merges = bool_field(model, "ignore_merges", false);
-  read_merges(model, extension, state);
+  read_merges(model, extension, merges, state);
   state.bpe.unk = unknown_id(model, state);
   read_symbols(added, state);
 }
@@ -275,7 +281,8 @@ void add_entry(Tokenizer::State& state, const std::string& spelling, int64_t id)
   entry.present = true;
 }
 
-void read_model(const Json& model, const Json& added, const Json& extension, State& state) {
+void read_model(const Json& model, const Json& added, const Json& extension, const std::vector<IdMerge>& merges,
+                State& state) {
   check(model.is_object(), Code::input, "[tokenizer] 'model' is ", model.type_name(), ", not an object");
   const std::string type = model_type(model);
   state.bpe.byte_level = type == "BPE" && state.pre_tokenizer.byte_level();
@@ -288,7 +295,7 @@ void read_model(const Json& model, const Json& added, const Json& extension, Sta
   else
     read_vocab(field(model, "vocab"), added, state);
   if (type == "BPE")
-    read_bpe(model, added, extension, state);
+    read_bpe(model, added, extension, merges, state);
   else if (type == "Unigram")
     state.other = read_unigram(model, added, extension, state);
   else if (type == "WordPiece")

@@ -68,7 +68,7 @@ void check_unlike(const std::vector<SentencePiece>& pieces) {
 void sentencepiece_bpe(const std::vector<SentencePiece>& pieces, const SentencePieceText& text,
                        TokenizerSource& source) {
   check_unlike(pieces);
-  std::unordered_map<std::string_view, float> parts;
+  StringIds parts;
   std::map<float, std::vector<std::string>, std::greater<>> by_score;
   Json vocab = Json::object();
   std::string unknown;
@@ -79,14 +79,14 @@ void sentencepiece_bpe(const std::vector<SentencePiece>& pieces, const SentenceP
     bytes = bytes || piece.type == PieceType::byte;
     if (piece.type == PieceType::unknown) unknown = piece.text;
     if (piece.type != PieceType::normal) continue;
-    parts.emplace(piece.text, piece.score);
+    parts.add(piece.text, static_cast<int32_t>(id));
     by_score[piece.score].push_back(piece.text);
   }
   std::vector<std::vector<std::string>> results;
   for (auto& [score, group] : by_score) results.push_back(std::move(group));
-  RankedMerges ranked = merges_of(
-      results, [&](std::string_view part) { return parts.contains(part); }, true,
-      [](std::string_view part) { return std::string(part); });
+  RankedMerges ranked =
+      merges_of(results, parts, true, [](std::string_view part) { return std::string(part); });
+  source.merges = std::move(ranked.ids);
   add_text(pieces, text, source);
   add_tokens(pieces, source);
   Json& model = source.tokenizer["model"];

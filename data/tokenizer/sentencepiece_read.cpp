@@ -128,7 +128,7 @@ TokenizerSource source_of_sentencepiece(std::string_view content) {
   }
   check(!pieces.empty(), Code::input, "[tokenizer] the .model file holds no pieces");
   text.space_as_suffix = trainer.space_as_suffix;
-  TokenizerSource source{tokenizer_skeleton(), Json::object()};
+  TokenizerSource source{tokenizer_skeleton(), Json::object(), {}};
   source.config = {{"tokenizer_class", "PreTrainedTokenizerFast"}, {"clean_up_tokenization_spaces", false}};
   if (trainer.model_type == 1)
     sentencepiece_unigram(pieces, text, source);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "data/tokenizer/string_ids.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/error.h"
@@ -37,7 +38,7 @@ size_t StringIds::slot_of(std::string_view text, uint64_t hash) const {
 }
 
 void StringIds::grow() {
-  slots_.assign(slots_.empty() ? 16 : slots_.size() * 2, 0);
+  slots_ = HugeArray<uint64_t>(std::max<size_t>(16, slots_.size() * 2), 0);
   for (size_t i = 0; i < entries_.size(); ++i) {
     const std::string_view text = text_of(entries_[i]);
     const uint64_t hash = hash_of(text);
@@ -59,7 +60,7 @@ bool StringIds::add(std::string_view text, int32_t id) {
 }
 
 std::optional<int32_t> StringIds::find(std::string_view text) const {
-  if (slots_.empty()) return std::nullopt;
+  if (slots_.size() == 0) return std::nullopt;
   const uint64_t place = slots_[slot_of(text, hash_of(text))];
   if (place == 0) return std::nullopt;
   return entries_[(place & UINT32_MAX) - 1].id;

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "data/tokenizer/huge_array.h"
+
 namespace llmctl {
 
 class StringIds {
@@ -37,7 +39,7 @@ class StringIds {
 
   std::vector<Entry> entries_;
   std::string bytes_;
-  std::vector<uint64_t> slots_;  // 0: free; else the upper half of the hash, and an entry's number plus one
+  HugeArray<uint64_t> slots_;  // 0: free; else the upper half of the hash, and an entry's number plus one
 };
 
 }  // namespace llmctl

@@ -123,9 +123,8 @@ TokenizerSource source_of_tiktoken(std::string_view content, const std::string& 
     append(vocab, spell_bytes(tokens[rank]), rank);
     results.push_back({tokens[rank]});
   }
-  RankedMerges ranked = merges_of(
-      results, [&](std::string_view part) { return ranks.contains(part); }, false, spell_bytes);
-  TokenizerSource source{tokenizer_skeleton(), {}};
+  RankedMerges ranked = merges_of(results, ranks, false, spell_bytes);
+  TokenizerSource source{tokenizer_skeleton(), {}, std::move(ranked.ids)};
   Json& json = source.tokenizer;
   for (const auto& [content_of, id] : file.specials) {
     json["added_tokens"].push_back(added_token_json(id, content_of, true));
@@ -146,7 +145,7 @@ TokenizerSource source_of_tiktoken(std::string_view content, const std::string& 
 
 TokenizerSource source_of_gpt2_pair(const fs::path& encoder, const fs::path& merges) {
   constexpr uint64_t kLargest = uint64_t{64} << 20;
-  TokenizerSource source{tokenizer_skeleton(), {}};
+  TokenizerSource source{tokenizer_skeleton(), {}, {}};
   Json& json = source.tokenizer;
   json["pre_tokenizer"] = byte_level_json(true);
   json["decoder"] = byte_level_json(true);

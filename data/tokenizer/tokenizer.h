@@ -42,12 +42,15 @@ struct TokenSpan {
   size_t begin = 0, end = 0;
 };
 
+struct TokenizerSource;
+
 class Tokenizer {
  public:
   // A model folder, or a file: tokenizer.json, .tiktoken, sentencepiece's .model, .gguf, GPT-2's
   // encoder.json with vocab.bpe beside it. Error{input|unsupported}.
   static Tokenizer load(const fs::path& path);
   static Tokenizer from_json(const Json& tokenizer_json, const Json& tokenizer_config);
+  static Tokenizer from_source(const TokenizerSource& source);  // tokenizer_source.h
   // Writes tokenizer.json and tokenizer_config.json into a folder, whatever it was read from.
   void save(const fs::path& folder) const;
 

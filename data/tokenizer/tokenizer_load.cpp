@@ -47,7 +47,7 @@ TokenizerSource source_of(const fs::path& file) {
                                         : source_of_sentencepiece(content);
   }
   const fs::path merges = merges_beside(file);
-  return merges.empty() ? TokenizerSource{read_json(file, kLargest), {}} : source_of_gpt2_pair(file, merges);
+  return merges.empty() ? TokenizerSource{read_json(file, kLargest), {}, {}} : source_of_gpt2_pair(file, merges);
 }
 
 // tokenizer_config.json and chat_template.jinja in the folder say more than the file itself.
@@ -74,7 +74,7 @@ Tokenizer Tokenizer::load(const fs::path& path) {
     TokenizerSource source = source_of(file);
     const bool folder_form = file.extension() == ".json" || file.filename() == "tokenizer.model";
     if (folder_form) source.config = config_beside(file, std::move(source.config));
-    return from_json(source.tokenizer, source.config);
+    return from_source(source);
   } catch (const Error& e) {
     const std::string text = e.what();
     throw text.find(file.string()) != std::string::npos ? e

@@ -120,7 +120,7 @@ void read_sentencepiece_normalizer(const Json& json, const Json& extension, Stat
   state.pre_tokenizer = PreTokenizer();
 }
 
-void read_all(const Json& json, const Json& config, State& state) {
+void read_all(const Json& json, const Json& config, const std::vector<IdMerge>& merges, State& state) {
   check(json.is_object(), Code::input, "[tokenizer] the file is ", json.type_name(), ", not an object");
   const Json empty = Json::array();
   const Json& given = field_or_null(json, "added_tokens");
@@ -132,7 +132,7 @@ void read_all(const Json& json, const Json& config, State& state) {
   state.pre_tokenizer = PreTokenizer(field_or_null(json, "pre_tokenizer"));
   const Json& extension = config.is_object() ? field_or_null(config, "llmctl") : config;
   if (extension.is_object()) read_sentencepiece_normalizer(json, extension, state);
-  read_model(field(json, "model"), added, extension, state);
+  read_model(field(json, "model"), added, extension, merges, state);
   read_added(added, extension.is_object() && extension.contains("sentencepiece"), state);
   state.decoder = TokenDecoder(field_or_null(json, "decoder"));
   check(state.decoder.byte_level() || !state.bpe.byte_level, Code::unsupported,
@@ -158,14 +158,18 @@ const Json& field_or_null(const Json& json, const char* key) {
 }
 
 Tokenizer Tokenizer::from_json(const Json& tokenizer_json, const Json& tokenizer_config) {
+  return from_source({tokenizer_json, tokenizer_config, {}});
+}
+
+Tokenizer Tokenizer::from_source(const TokenizerSource& source) {
   auto state = std::make_shared<State>();
   try {
-    read_all(tokenizer_json, tokenizer_config, *state);
+    read_all(source.tokenizer, source.config, source.merges, *state);
     // On a thread of its own, if there is one, while this one spells the file again.
     std::future<std::unique_ptr<const BpeEncoder>> quick;
     if (!state->other) quick = std::async([&] { return BpeEncoder::make(state->bpe); });
-    state->json_text = tokenizer_json.dump();
-    state->config_text = tokenizer_config.is_null() ? "{}" : tokenizer_config.dump();
+    state->json_text = source.tokenizer.dump();
+    state->config_text = source.config.is_null() ? "{}" : source.config.dump();
     state->digest = digest_of(state->json_text).hex();
     if (quick.valid()) state->quick = quick.get();
   } catch (const Error& e) {

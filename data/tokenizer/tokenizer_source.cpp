@@ -3,8 +3,8 @@
 
 namespace llmctl {
 
-RankedMerges merges_of(const std::vector<std::vector<std::string>>& results,
-                       const std::function<bool(std::string_view)>& known, bool whole_points,
+RankedMerges merges_of(const std::vector<std::vector<std::string>>& results, const StringIds& tokens,
+                       bool whole_points,
                        const std::function<std::string(std::string_view)>& spell) {
   RankedMerges out;
   for (const std::vector<std::string>& group : results) {
@@ -14,7 +14,10 @@ RankedMerges merges_of(const std::vector<std::vector<std::string>>& results,
         if (whole_points && (static_cast<uint8_t>(token[cut]) & 0xC0) == 0x80) continue;
         const std::string_view left = std::string_view(token).substr(0, cut);
         const std::string_view right = std::string_view(token).substr(cut);
-        if (!known(left) || !known(right)) continue;
+        const auto left_id = tokens.find(left);
+        const auto right_id = left_id ? tokens.find(right) : std::nullopt;
+        if (!right_id) continue;
+        out.ids.push_back({*left_id, *right_id, tokens.find(token).value()});
         Json::array_t pair;  // an initializer list would copy both
         pair.reserve(2);
         pair.emplace_back(spell(left));

@@ -14,11 +14,18 @@
 #include <vector>
 
 #include "core/base/json.h"
+#include "data/tokenizer/string_ids.h"
 
 namespace llmctl {
 
+// A merge of two tokens, by their ids.
+struct IdMerge {
+  int32_t left, right, joined;
+};
+
 struct TokenizerSource {
   Json tokenizer, config;
+  std::vector<IdMerge> merges;  // those of `tokenizer` in their order, or none: they need not be looked up again
 };
 
 // `name` is the file's name without its ending: it decides pattern and special tokens where the digest
@@ -36,11 +43,12 @@ TokenizerSource source_of_sentencepiece(std::string_view content);
 // of them share a rank.
 struct RankedMerges {
   Json merges = Json::array(), per_rank = Json::array();
+  std::vector<IdMerge> ids;
 };
-// `results` in order of rank, each group made at one rank; `known` says whether a string may be a part.
+// `results` in order of rank, each group made at one rank; `tokens` are what may be a part, and the results.
 // Cut at code points where `whole_points`, else at bytes; `spell` is how a part is written.
-RankedMerges merges_of(const std::vector<std::vector<std::string>>& results,
-                       const std::function<bool(std::string_view)>& known, bool whole_points,
+RankedMerges merges_of(const std::vector<std::vector<std::string>>& results, const StringIds& tokens,
+                       bool whole_points,
                        const std::function<std::string(std::string_view)>& spell);
 Json tokenizer_skeleton();  // every field of a tokenizer.json, with null or nothing in it
 Json added_token_json(int64_t id, const std::string& content, bool special);

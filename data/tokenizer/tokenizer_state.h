@@ -14,6 +14,7 @@
 #include "data/tokenizer/pre_tokenizer.h"
 #include "data/tokenizer/token_decoder.h"
 #include "data/tokenizer/tokenizer.h"
+#include "data/tokenizer/tokenizer_source.h"
 
 namespace llmctl {
 
@@ -47,7 +48,9 @@ struct Tokenizer::State {
 constexpr int64_t kMaxTokenId = (int64_t{1} << 24) - 1;
 void add_entry(Tokenizer::State& state, const std::string& spelling, int64_t id);
 // The vocabulary and the model; `extension` is the "llmctl" object of tokenizer_config.json, or null.
-void read_model(const Json& model, const Json& added, const Json& extension, Tokenizer::State& state);
+// `merges`: those of the model as ids, or none.
+void read_model(const Json& model, const Json& added, const Json& extension, const std::vector<IdMerge>& merges,
+                Tokenizer::State& state);
 void read_post_processor(const Json& json, Tokenizer::State& state, int depth);
 const Json& field_or_null(const Json& json, const char* key);
 

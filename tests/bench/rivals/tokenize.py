@@ -66,7 +66,7 @@ def bench(options, text, vocabulary):
     done = subprocess.run([options.llmctl, "bench", "tokenize", "--tokenizer", vocabulary, "--input", text, "--json"],
                           capture_output=True, text=True, check=True)
     rows = json.loads(done.stdout)["rows"]
-    return {kind: next(r["value"] for r in rows if r["name"].endswith(ending)) for kind, ending in KINDS.items()}
+    return {kind: next(r["value"] for r in rows if r["case"].endswith(ending)) for kind, ending in KINDS.items()}
 
 
 def pack(options, text, vocabulary, folder):
